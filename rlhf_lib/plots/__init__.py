@@ -1,0 +1,28 @@
+"""Every figure of the kit: data frame in, matplotlib figure out. Never imports torch."""
+
+from rlhf_lib.plots.style import MODEL_COLOURS, MODEL_ORDER, colour_of, ordered, save_figure
+from rlhf_lib.plots.summaries import (
+    copy_density,
+    copy_map,
+    copy_start_figure,
+    novelty_figure,
+    preference_matrix,
+    rouge_bars,
+)
+from rlhf_lib.plots.tables import samples_side_by_side
+from rlhf_lib.plots.training import (
+    calibration_plot,
+    learning_curve,
+    ppo_curves,
+    preference_by_labels,
+    reward_accuracy_by_labels,
+    reward_kl_frontier,
+    sign_flip,
+)
+
+__all__ = [
+    "MODEL_COLOURS", "MODEL_ORDER", "calibration_plot", "colour_of", "copy_density", "copy_map", "copy_start_figure",
+    "learning_curve", "novelty_figure", "ordered", "ppo_curves", "preference_by_labels", "preference_matrix",
+    "reward_accuracy_by_labels", "reward_kl_frontier", "rouge_bars", "samples_side_by_side", "save_figure",
+    "sign_flip",
+]

@@ -1,0 +1,171 @@
+"""Figures of the summary analyses: novelty, where copies come from, ROUGE, who prefers what."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+from rlhf_lib.plots.style import (
+    PUBLISHED_MARK,
+    colour_of,
+    error_lengths,
+    figure_legend,
+    new_figure,
+    ordered,
+    percent_axis,
+    require_columns,
+    task_title,
+)
+
+
+def novelty_figure(data: pd.DataFrame) -> Figure:
+    """Share of n-grams and sentences that are not in the source, a panel a task, a colour a model.
+
+    Columns: `task, model, unit` ("1-gram" … "4-gram", "sentence"), `novelty` (0 to 1), optional `low, high` (95%)
+    and `published` (0 to 1, drawn as open marks).
+    """
+    require_columns(data, ["task", "model", "unit", "novelty"], "novelty_figure")
+    return _dots_by_unit(data, "unit", "novelty", "share not in the source")
+
+
+def rouge_bars(data: pd.DataFrame) -> Figure:
+    """ROUGE F1 of every model, a panel a task. Columns: `task, model, metric, score` (0 to 100), optional `low, high`,
+    `published`."""
+    require_columns(data, ["task", "model", "metric", "score"], "rouge_bars")
+    tasks, models = list(dict.fromkeys(data["task"])), ordered(data["model"])
+    metrics = list(dict.fromkeys(data["metric"]))
+    figure, axes = new_figure(1, len(tasks), width=5.2, height=3.6, sharey=True)
+    width = 0.8 / len(models)
+    for axis, task in zip(axes[0], tasks, strict=True):
+        for i, model in enumerate(models):
+            rows = data[(data["task"] == task) & (data["model"] == model)].set_index("metric").reindex(metrics)
+            places = np.arange(len(metrics)) + (i - (len(models) - 1) / 2) * width
+            axis.bar(places, rows["score"], width, color=colour_of(model), label=model,
+                     yerr=error_lengths(rows, "score"), error_kw={"linewidth": 1, "ecolor": "#555555"})
+            if "published" in rows:
+                axis.plot(places, rows["published"], label="published", **(PUBLISHED_MARK | {"markersize": 4}))
+        axis.set(title=task_title(task), xlabel="", ylabel="F1 × 100" if task == tasks[0] else "")
+        axis.set_xticks(range(len(metrics)), metrics)
+        axis.grid(visible=False, axis="x")
+    figure_legend(figure, axes)
+    return figure
+
+
+def copy_map(data: pd.DataFrame, max_position: int = 500, contexts: int = 200) -> Figure:
+    """The post's picture: where in the source each summary's bigrams come from. A row of panels a task.
+
+    Columns: `task, model, source_length` (bigrams) and `positions` (source indices of the bigrams of a longest common
+    subsequence). Contexts are stacked, one line each, sorted by their first matched position, so that copying of the
+    start stands as a block at the upper left; white is source, dark is matched, grey is past the end of the source.
+    """
+    require_columns(data, ["task", "model", "source_length", "positions"], "copy_map")
+    tasks, models = list(dict.fromkeys(data["task"])), ordered(data["model"])
+    figure, axes = new_figure(len(tasks), len(models), width=2.1, height=2.9)
+    for row, task in zip(axes, tasks, strict=True):
+        of_task = data[data["task"] == task]
+        width = int(min(of_task["source_length"].max(), max_position))
+        for axis, model in zip(row, models, strict=True):
+            rows = of_task[of_task["model"] == model].head(contexts)
+            if rows.empty:
+                axis.set_axis_off()
+                continue
+            colours = ListedColormap(["white", colour_of(model), "#E4E4E4"])
+            axis.imshow(stacked_contexts(rows, width), aspect="auto", cmap=colours, vmin=0, vmax=2,
+                        interpolation="nearest", extent=(0, width, len(rows), 0))
+            axis.set_title(model, fontsize=9)
+            axis.set(xlabel="position (source bigrams)" if task == tasks[-1] else "")
+            axis.grid(visible=False)
+        row[0].set_ylabel(f"{task_title(task)}\ncontexts, sorted")
+    return figure
+
+
+def stacked_contexts(rows: pd.DataFrame, width: int) -> np.ndarray:
+    """[contexts, width] picture: 0 source, 1 matched, 2 past the source's end; sorted for `copy_map`."""
+    def key(row):
+        positions = list(row.positions)
+        # unmatched contexts last; then by first match, then by how far down the matches reach
+        return (len(positions) == 0, min(positions, default=0), float(np.mean(positions)) if positions else 0.0)
+
+    picture = np.zeros((len(rows), width), dtype=np.int8)
+    for line, row in zip(picture, sorted(rows.itertuples(), key=key), strict=True):
+        line[int(row.source_length):] = 2
+        line[[p for p in row.positions if p < width]] = 1
+    return picture
+
+
+def copy_density(data: pd.DataFrame) -> Figure:
+    """Where copies come from on average: density of matched bigrams over relative position in the source.
+
+    Columns: `task, model, position` (middle of a bin, 0 is the start and 1 the end of the source) and `density`
+    (1 everywhere: copied from everywhere alike).
+    """
+    require_columns(data, ["task", "model", "position", "density"], "copy_density")
+    tasks, models = list(dict.fromkeys(data["task"])), ordered(data["model"])
+    figure, axes = new_figure(1, len(tasks), width=4.8, height=3.4, sharey=True)
+    for axis, task in zip(axes[0], tasks, strict=True):
+        for model in models:
+            rows = data[(data["task"] == task) & (data["model"] == model)].sort_values("position")
+            axis.plot(rows["position"], rows["density"], color=colour_of(model), label=model, linewidth=1.6)
+        axis.axhline(1, color="black", linestyle=":", linewidth=1)
+        percent_axis(axis, "x")
+        axis.set(title=task_title(task), xlabel="relative position in the source", ylim=(0, None),
+                 ylabel="density of matched bigrams" if task == tasks[0] else "")
+    figure_legend(figure, axes)
+    return figure
+
+
+def copy_start_figure(data: pd.DataFrame) -> Figure:
+    """Share of summaries that copy the start of the input, by whether it has a preamble.
+
+    Columns: `task, model, inputs` ("all", "without preamble", "with preamble"), `share` (0 to 1), optional `low, high`
+    and `published`.
+    """
+    require_columns(data, ["task", "model", "inputs", "share"], "copy_start_figure")
+    return _dots_by_unit(data, "inputs", "share", "summaries that copy the start")
+
+
+def preference_matrix(data: pd.DataFrame) -> Figure:
+    """Who is preferred to whom: share of comparisons in which the row is chosen over the column, ties counted half.
+
+    Columns: `a, b, share` (0 to 1), optional `labeler` (a panel each). Blue: the row wins; red: the column does.
+    """
+    require_columns(data, ["a", "b", "share"], "preference_matrix")
+    data = data.assign(labeler=data.get("labeler", ""))
+    labelers, models = list(dict.fromkeys(data["labeler"])), ordered([*data["a"], *data["b"]])
+    figure, axes = new_figure(1, len(labelers), width=0.85 * len(models) + 1.6, height=0.62 * len(models) + 1.4)
+    for axis, labeler in zip(axes[0], labelers, strict=True):
+        rows = data[data["labeler"] == labeler]
+        table = rows.pivot_table(index="a", columns="b", values="share").reindex(index=models, columns=models)
+        sns.heatmap(table * 100, ax=axis, cmap="RdBu", vmin=0, vmax=100, center=50, annot=True, fmt=".0f",
+                    square=True, linewidths=0.5, cbar=labeler == labelers[-1],
+                    cbar_kws={"label": "row preferred to column (%)", "shrink": 0.8})
+        axis.set(title=f"{labeler} labelers" if labeler else "", xlabel="", ylabel="")
+        axis.tick_params(axis="x", rotation=40)
+        axis.tick_params(axis="y", rotation=0)
+    return figure
+
+
+def _dots_by_unit(data: pd.DataFrame, unit: str, value: str, ylabel: str) -> Figure:
+    """Shares with intervals, a group of dots a unit, a colour a model, a panel a task; published as open marks."""
+    tasks, models = list(dict.fromkeys(data["task"])), ordered(data["model"])
+    units = list(dict.fromkeys(data[unit]))
+    figure, axes = new_figure(1, len(tasks), width=5.2, height=3.6, sharey=True)
+    for axis, task in zip(axes[0], tasks, strict=True):
+        for i, model in enumerate(models):
+            rows = data[(data["task"] == task) & (data["model"] == model)].set_index(unit).reindex(units)
+            places = np.arange(len(units)) + (i - (len(models) - 1) / 2) * 0.8 / len(models)
+            axis.errorbar(places, rows[value], yerr=error_lengths(rows, value), fmt="o", markersize=5, capsize=2,
+                          color=colour_of(model), label=model)
+            if "published" in rows and rows["published"].notna().any():
+                axis.plot(places, rows["published"], label="published", **PUBLISHED_MARK)
+        for edge in np.arange(len(units) - 1) + 0.5:
+            axis.axvline(edge, color="#DDDDDD", linewidth=0.8)
+        percent_axis(axis, "y", -0.03, 1.03)
+        axis.set_xticks(range(len(units)), units)
+        axis.grid(visible=False, axis="x")
+        axis.set(title=task_title(task), xlabel="", ylabel=ylabel if task == tasks[0] else "")
+    figure_legend(figure, axes)
+    return figure

@@ -1,0 +1,57 @@
+"""Samples beside one another, as an HTML table for a notebook."""
+
+from __future__ import annotations
+
+import html
+
+import pandas as pd
+
+from rlhf_lib.plots.style import colour_of, ordered, require_columns
+
+
+def samples_side_by_side(samples: pd.DataFrame, limit: int = 5, query_characters: int = 600) -> str:
+    """HTML table: one row a query, one column a model, the prompt and (where given) the reference beside them.
+
+    `samples` are sample rows (`rlhf_lib.samples`): `query_id, query, model, response`, optional `reference`. Long
+    prompts are cut to `query_characters` and say so. Every text is escaped: samples are never read as HTML.
+    Show it with `IPython.display.HTML(...)`.
+    """
+    require_columns(samples, ["query_id", "query", "model", "response"], "samples_side_by_side")
+    models = ordered(samples["model"])
+    has_reference = "reference" in samples and samples["reference"].notna().any()
+    heads = ["prompt"] + (["reference"] if has_reference else []) + models
+    lines = ['<table style="table-layout:fixed;width:100%;border-collapse:collapse">', "<thead><tr>"]
+    lines += [_head_cell(head) for head in heads]
+    lines.append("</tr></thead><tbody>")
+    for _, rows in list(samples.groupby("query_id", sort=False))[:limit]:
+        first = rows.iloc[0]
+        cells = [_shortened(str(first["query"]), query_characters)]
+        cells += [_text(first["reference"])] if has_reference else []
+        by_model = rows.drop_duplicates("model").set_index("model")["response"]
+        cells += [_text(by_model.get(model)) for model in models]
+        lines.append("<tr>" + "".join(_body_cell(cell) for cell in cells) + "</tr>")
+    lines.append("</tbody></table>")
+    return "\n".join(lines)
+
+
+def _text(value) -> str:
+    """A cell's text; a dash where there is none."""
+    return "–" if value is None or value != value else str(value)
+
+
+def _shortened(text: str, characters: int) -> str:
+    """The first characters of a text, saying how many more there are."""
+    return text if len(text) <= characters else f"{text[:characters]} … ({len(text) - characters} more characters)"
+
+
+def _head_cell(name: str) -> str:
+    """A column's name over a bar in its model's colour."""
+    colour = colour_of(name) if name != "prompt" else "#ffffff"
+    return (f'<th scope="col" style="text-align:left;vertical-align:bottom;border-bottom:3px solid {colour}">'
+            f"{html.escape(name)}</th>")
+
+
+def _body_cell(text: str) -> str:
+    """One escaped text with its line breaks kept."""
+    return ('<td style="text-align:left;vertical-align:top;white-space:pre-wrap;overflow-wrap:anywhere;'
+            f'border-bottom:1px solid #ddd">{html.escape(text)}</td>')

@@ -1,0 +1,222 @@
+"""Figures of the trainings: losses, PPO's curves, the reward model, preference by labels, reward against KL."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from rlhf_lib.errors import KitError
+from rlhf_lib.plots.style import (
+    PUBLISHED_MARK,
+    colour_of,
+    error_lengths,
+    figure_legend,
+    new_figure,
+    ordered,
+    percent_axis,
+    require_columns,
+    task_title,
+)
+
+# metric name -> words and unit on the axis; the names are those of the metrics table (design.md, "Metrics").
+PPO_PANELS = {
+    "objective/score": "score (reward-model units)",
+    "objective/kl": "KL from the reference\n(nats a response)",
+    "objective/kl_coef": "KL coefficient β",
+    "objective/entropy": "entropy (nats a response)",
+    "objective/penalised": "share penalised",
+}
+
+
+def learning_curve(data: pd.DataFrame, xlabel: str = "optimizer step",
+                   ylabel: str = "cross-entropy (nats a token)") -> Figure:
+    """Loss against steps. Columns: `step, loss`, and where there are several curves `split` and/or `model`.
+
+    Models differ in colour, splits in line style (train thin, anything else heavy with marks).
+    """
+    require_columns(data, ["step", "loss"], "learning_curve")
+    data = data.assign(model=data.get("model", "model"), split=data.get("split", "train"))
+    figure, axes = new_figure(width=5.6)
+    axis = axes[0, 0]
+    several = data["model"].nunique() > 1
+    for (model, split), rows in data.dropna(subset=["loss"]).groupby(["model", "split"], sort=False):
+        rows = rows.sort_values("step")
+        train = split == "train"
+        axis.plot(rows["step"], rows["loss"], label=f"{model}, {split}" if several else split,
+                  color=colour_of(model) if several else ("#8C8C8C" if train else "#D55E00"),
+                  linewidth=1.2 if train else 2.0, marker=None if train else "o", markersize=4)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.legend(frameon=False)
+    return figure
+
+
+def ppo_curves(metrics: pd.DataFrame, kl_target: float | None = None, kl_band: float = 0.2) -> Figure:
+    """Score, KL (with the target band), KL coefficient, entropy and penalised share of one or more PPO runs.
+
+    Columns: `episodes` (or `update`), any of PPO_PANELS, and `run` where there are several. The band is
+    target * (1 ± kl_band): outside of it the adaptive controller moves by its full step (paper section 2.2).
+    Raises KitError when no panel of the table can be drawn.
+    """
+    x = "episodes" if "episodes" in metrics.columns else "update"
+    require_columns(metrics, [x], "ppo_curves")
+    panels = [name for name in PPO_PANELS if name in metrics.columns]
+    if not panels:
+        raise KitError(f"The figure ppo_curves needs at least one of the columns {', '.join(PPO_PANELS)}.")
+    figure, axes = new_figure(1, len(panels), width=3.3, height=2.8)
+    runs = metrics.assign(run=metrics.get("run", "this run"))
+    for axis, name in zip(axes[0], panels, strict=True):
+        for run, rows in runs.groupby("run", sort=False):
+            axis.plot(rows[x], rows[name], color=colour_of(run), label=run, linewidth=1.5)
+        axis.set(xlabel=x, ylabel=PPO_PANELS[name])
+        if name == "objective/penalised":
+            percent_axis(axis, "y", 0, 1)
+        if name == "objective/kl" and kl_target is not None:
+            axis.axhspan(kl_target * (1 - kl_band), kl_target * (1 + kl_band), color="#009E73", alpha=0.15,
+                         label=f"target {kl_target:g} ± {kl_band:.0%}")
+    figure_legend(figure, axes)
+    return figure
+
+
+def reward_accuracy_by_labels(data: pd.DataFrame, chance: float = 0.25, ceiling=None) -> Figure:
+    """Held-out four-way accuracy of reward models against the number of labels they were fitted to.
+
+    Columns: `labels, accuracy`, optional `low, high` (95%), `task`, `run`. `chance` is the share right by guessing;
+    `ceiling` the share right at which labels agree with themselves: a number, or one a task in a dict.
+    """
+    require_columns(data, ["labels", "accuracy"], "reward_accuracy_by_labels")
+    figure, axes = _panels_by_task(data)
+    for axis, (task, rows) in zip(axes[0], _by_task(data), strict=True):
+        _run_lines(axis, rows, "labels", "accuracy")
+        axis.axhline(chance, color="black", linewidth=1, linestyle=":", label=f"guessing, {chance:.0%}")
+        limit = ceiling.get(task) if isinstance(ceiling, dict) else ceiling
+        if limit is not None:
+            axis.axhline(limit, color="#009E73", linewidth=1.2, linestyle="--", label="ceiling: label noise")
+        _label_axis(axis, rows["labels"])
+        percent_axis(axis)
+        axis.set(ylabel="held-out four-way accuracy", title=task_title(task))
+    figure_legend(figure, axes)
+    return figure
+
+
+def preference_by_labels(data: pd.DataFrame, noise_ceiling=None) -> Figure:
+    """Share preferred to zero-shot against labels: this run, recorded runs, published values as open marks.
+
+    Columns: `labels, preference` (0 to 1), `run` ("this run", "recorded" or "published"), optional `low, high`
+    (95% interval) and `task`. `noise_ceiling`: the preference that the same labelers give a perfect policy, a number
+    or one a task in a dict. Published points: paper figure, digitised (original-system.md section 5.2).
+    """
+    require_columns(data, ["labels", "preference", "run"], "preference_by_labels")
+    figure, axes = _panels_by_task(data)
+    for axis, (task, rows) in zip(axes[0], _by_task(data), strict=True):
+        published = rows[rows["run"] == "published"].sort_values("labels")
+        _run_lines(axis, rows[rows["run"] != "published"], "labels", "preference")
+        if len(published):
+            axis.plot(published["labels"], published["preference"], label="published", **PUBLISHED_MARK)
+        limit = noise_ceiling.get(task) if isinstance(noise_ceiling, dict) else noise_ceiling
+        if limit is not None:
+            axis.axhline(limit, color="#009E73", linewidth=1.2, linestyle="--", label="ceiling: label noise")
+        axis.axhline(0.5, color="black", linewidth=1, linestyle=":", label="no preference")
+        _label_axis(axis, rows["labels"])
+        percent_axis(axis)
+        axis.set(ylabel="preferred to zero-shot", title=task_title(task))
+    figure_legend(figure, axes)
+    return figure
+
+
+def calibration_plot(data: pd.DataFrame) -> Figure:
+    """Reliability of a reward model: observed share of "best" against its predicted probability.
+
+    Columns: `predicted, observed` (0 to 1) and `count` a bin, optional `low, high` (95%) and `run`; such bins come
+    from `rlhf_lib.analysis.stats.calibration_bins`. On the diagonal the model is calibrated.
+    """
+    require_columns(data, ["predicted", "observed", "count"], "calibration_plot")
+    figure, axes = new_figure(width=4.6, height=4.2)
+    axis = axes[0, 0]
+    axis.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle=":", label="calibrated")
+    for run, rows in data.assign(run=data.get("run", "this run")).groupby("run", sort=False):
+        axis.errorbar(rows["predicted"], rows["observed"], yerr=error_lengths(rows, "observed"), fmt="-",
+                      color=colour_of(run), label=run, linewidth=1.2, capsize=2)
+        areas = 10 + 90 * rows["count"] / data["count"].max()
+        axis.scatter(rows["predicted"], rows["observed"], s=areas, color=colour_of(run), zorder=3)
+    percent_axis(axis, "x")
+    percent_axis(axis, "y")
+    axis.set(xlabel="predicted probability of being best", ylabel="share that was best (mark area: count)")
+    axis.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def reward_kl_frontier(data: pd.DataFrame, optimum: pd.DataFrame | None = None) -> Figure:
+    """Mean reward against KL from the reference: one point a policy, one colour a run, the analytic optimum as a line.
+
+    Columns: `kl` (nats a response), `reward`, `run`, optional `low, high`; rows of runs whose name starts with
+    "published" are open marks. `optimum` has `kl, reward` of π ∝ ρ·exp(r/β) over a grid of β (paper section 3.1.1).
+    """
+    require_columns(data, ["kl", "reward", "run"], "reward_kl_frontier")
+    figure, axes = new_figure(width=5.8, height=4.0)
+    axis = axes[0, 0]
+    for run, rows in data.groupby("run", sort=False):
+        rows = rows.sort_values("kl")
+        if str(run).startswith("published"):
+            axis.plot(rows["kl"], rows["reward"], label=run, **PUBLISHED_MARK)
+        else:
+            axis.errorbar(rows["kl"], rows["reward"], yerr=error_lengths(rows, "reward"), fmt="o-", markersize=4,
+                          linewidth=1.4, capsize=2, color=colour_of(run), label=run)
+    if optimum is not None:
+        rows = optimum.sort_values("kl")
+        axis.plot(rows["kl"], rows["reward"], color="black", linestyle="--", linewidth=1.4, label="analytic optimum")
+    axis.set(xlabel="KL from the reference (nats a response)", ylabel="mean true reward")
+    axis.legend(frameon=False)
+    return figure
+
+
+def sign_flip(data: pd.DataFrame, pulls: pd.DataFrame | None = None) -> Figure:
+    """The sign-flip bug: each metric against episodes for the right and the flipped run, and where a cord was pulled.
+
+    Columns: `episodes, metric, value, run`; `metric` is the axis label of its panel, with the unit. `pulls` has
+    `episodes, reason`, drawn as upright lines.
+    """
+    require_columns(data, ["episodes", "metric", "value", "run"], "sign_flip")
+    metrics = list(dict.fromkeys(data["metric"]))
+    figure, axes = new_figure(1, len(metrics), width=3.7)
+    reasons = [] if pulls is None else list(dict.fromkeys(pulls["reason"]))
+    styles = dict(zip(reasons, sns.color_palette("colorblind", max(len(reasons), 1)), strict=False))
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        for run, rows in data[data["metric"] == metric].groupby("run", sort=False):
+            axis.plot(rows["episodes"], rows["value"], color=colour_of(run), label=run, linewidth=1.6)
+        for row in [] if pulls is None else pulls.itertuples():
+            axis.axvline(row.episodes, color=styles[row.reason], linestyle="--", linewidth=1.2,
+                         label=f"pulled: {row.reason}")
+        axis.set(xlabel="episodes", ylabel=metric)
+    figure_legend(figure, axes)
+    return figure
+
+
+def _by_task(data: pd.DataFrame):
+    """(task, rows) pairs in the order in which tasks first appear; one unnamed task where there is no column."""
+    return list(data.assign(task=data.get("task", "")).groupby("task", sort=False))
+
+
+def _panels_by_task(data: pd.DataFrame):
+    """An empty figure with one panel a task."""
+    return new_figure(1, len(_by_task(data)), width=4.6, height=3.6)
+
+
+def _run_lines(axis, rows: pd.DataFrame, x: str, y: str) -> None:
+    """One line with 95% intervals a run."""
+    runs = rows.assign(run=rows.get("run", "this run"))
+    for run in ordered(runs["run"]):
+        points = runs[runs["run"] == run].sort_values(x)
+        axis.errorbar(points[x], points[y], yerr=error_lengths(points, y), fmt="o-", markersize=4, capsize=2.5,
+                      linewidth=1.4, color=colour_of(run), label=run)
+
+
+def _label_axis(axis, labels: pd.Series) -> None:
+    """A label-count axis that shows small and large counts alike: logarithmic above 0, with plain numbers."""
+    counts = np.unique(labels)
+    axis.set_xscale("symlog", linthresh=max(counts[counts > 0].min() if (counts > 0).any() else 1, 1))
+    ticks = [c for i, c in enumerate(counts) if i == 0 or c >= 1.6 * max(counts[i - 1], 1)]
+    axis.set_xticks(ticks, [f"{t:g}" if t < 1000 else f"{t / 1000:g}k" for t in ticks])
+    axis.minorticks_off()
+    axis.set_xlabel("four-way labels (comparisons)")

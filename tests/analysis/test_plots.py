@@ -1,0 +1,119 @@
+"""Figures draw what their frame says, keep one colour a model, and are saved with their numbers and words."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+
+from rlhf_lib import plots
+from rlhf_lib.errors import KitError
+from rlhf_lib.plots.summaries import stacked_contexts
+from tests.analysis import made_up
+
+FIGURES = {
+    "learning_curve": lambda: plots.learning_curve(made_up.learning()),
+    "ppo_curves": lambda: plots.ppo_curves(made_up.ppo(), kl_target=6.0),
+    "reward_accuracy_by_labels": lambda: plots.reward_accuracy_by_labels(made_up.accuracy_by_labels(), ceiling=0.7),
+    "preference_by_labels": lambda: plots.preference_by_labels(made_up.preference(), noise_ceiling=0.93),
+    "calibration_plot": lambda: plots.calibration_plot(made_up.calibration()),
+    "reward_kl_frontier": lambda: plots.reward_kl_frontier(*made_up.frontier()),
+    "sign_flip": lambda: plots.sign_flip(*made_up.flip()),
+    "novelty_figure": lambda: plots.novelty_figure(made_up.novelty()),
+    "copy_map": lambda: plots.copy_map(made_up.copies()),
+    "copy_density": lambda: plots.copy_density(made_up.density()),
+    "copy_start_figure": lambda: plots.copy_start_figure(made_up.copy_start()),
+    "preference_matrix": lambda: plots.preference_matrix(made_up.preferences()),
+    "rouge_bars": lambda: plots.rouge_bars(made_up.rouge()),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_has_words_on_its_axes(name):
+    figure = FIGURES[name]()
+    axes = [a for a in figure.axes if a.get_visible() and a.axison]
+    assert any(a.get_xlabel() or a.get_xticklabels() for a in axes)
+    assert any(a.get_ylabel() or a.get_yticklabels() for a in axes)
+
+
+def test_lines_carry_the_frames_numbers():
+    data = made_up.learning()
+    axis = plots.learning_curve(data).axes[0]
+    drawn = axis.lines[0].get_xydata()
+    assert np.allclose(drawn, data[data["split"] == "train"][["step", "loss"]])
+
+
+def test_a_model_has_one_colour_in_every_figure():
+    density = plots.copy_density(made_up.density()).axes[0]
+    dots = plots.novelty_figure(made_up.novelty()).axes[0]
+    in_density = {line.get_label(): to_hex(line.get_color()) for line in density.lines}
+    in_novelty = {c.get_label(): to_hex(c.lines[0].get_color()) for c in dots.containers}
+    for model in made_up.MODELS:
+        assert in_density[model] == in_novelty[model] == plots.colour_of(model).lower()
+    assert len(set(plots.MODEL_COLOURS.values())) == len(plots.MODEL_COLOURS)
+
+
+def test_an_unknown_name_keeps_its_colour():
+    assert plots.colour_of("my-model") == plots.colour_of("my-model") != plots.colour_of("another-model")
+
+
+def test_published_values_are_open_marks():
+    axis = plots.preference_by_labels(made_up.preference()).axes[0]
+    published = [line for line in axis.lines if line.get_label() == "published"]
+    assert len(published) == 1 and published[0].get_markerfacecolor() == "none"
+
+
+def test_stacked_contexts_are_sorted_and_marked():
+    rows = pd.DataFrame({"source_length": [4, 6, 5], "positions": [[2, 3], [0, 1], []]})
+    picture = stacked_contexts(rows, 6)
+    assert picture.tolist() == [[1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 2, 2], [0, 0, 0, 0, 0, 2]]
+
+
+def test_a_missing_column_or_row_is_said():
+    with pytest.raises(KitError, match="copy_density needs the column.s. density"):
+        plots.copy_density(made_up.density().drop(columns="density"))
+    with pytest.raises(KitError, match="without rows"):
+        plots.copy_density(made_up.density().iloc[:0])
+    with pytest.raises(KitError, match="ppo_curves"):
+        plots.ppo_curves(pd.DataFrame({"update": [1]}))
+
+
+def test_saved_figure_has_picture_numbers_and_words(tmp_path):
+    data = made_up.density()
+    paths = plots.save_figure(plots.copy_density(data), data, tmp_path / "deep" / "density.v2", "Where copies start.")
+    assert paths["png"].read_bytes().startswith(b"\x89PNG")
+    assert b"Where copies start." in paths["svg"].read_bytes()
+    assert paths["alt"].read_text() == "Where copies start.\n"
+    pd.testing.assert_frame_equal(pd.read_csv(paths["data"]), data.reset_index(drop=True), atol=1e-4)
+    assert sorted(p.name for p in (tmp_path / "deep").iterdir()) == [
+        "density.v2.alt.txt", "density.v2.csv", "density.v2.png", "density.v2.svg"]
+
+
+def test_nested_numbers_are_saved_as_json(tmp_path):
+    data = made_up.copies().head(3)
+    paths = plots.save_figure(plots.copy_map(data), data, tmp_path / "map", "Copies.")
+    assert json.loads(paths["data"].read_text())[0]["positions"] == data["positions"].iloc[0]
+
+
+def test_the_same_figure_gives_the_same_files(tmp_path):
+    data = made_up.density()
+    first, second = (plots.save_figure(plots.copy_density(data), data, tmp_path / folder / "density", "Words.")
+                     for folder in ("one", "two"))
+    for kind in first:
+        assert first[kind].read_bytes() == second[kind].read_bytes()
+
+
+def test_a_figure_without_words_or_folder_is_refused(tmp_path):
+    figure = plots.copy_density(made_up.density())
+    with pytest.raises(KitError, match="alt text"):
+        plots.save_figure(figure, made_up.density(), tmp_path / "x", " ")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(KitError, match="cannot be written"):
+        plots.save_figure(figure, made_up.density(), tmp_path / "file" / "x", "Words.")
+
+
+def test_samples_are_escaped():
+    page = plots.samples_side_by_side(made_up.sample_rows(), limit=1, query_characters=40)
+    assert "<script>" not in page and "&lt;script&gt;" in page
+    assert page.count("<tr>") == 2 and "more characters" in page
