@@ -1,0 +1,78 @@
+"""Word lists of our own, and the plain counts built on them.
+
+The files beside this one hold one word family a line under `[kind]` headings; they were written for this kit, so
+they may be shipped (people's ratings in other lexicons often may not).
+"""
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from rlhf_lib.errors import KitError
+
+_WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
+
+
+def words_of(text: str) -> list[str]:
+    """Lower-cased words of `text`, punctuation dropped (an inner apostrophe stays)."""
+    return _WORD.findall(text.lower().replace("’", "'"))
+
+
+@lru_cache(maxsize=None)
+def read_families(name: str) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """`{kind: families}` of the word list `<name>.txt`; a family is a tuple of inflected forms.
+
+    Raises KitError where no such list exists or a word stands before the first heading.
+    """
+    path = Path(__file__).with_name(f"{name}.txt")
+    if not path.exists():
+        raise KitError(f"There is no word list {path.name} beside {__file__}; reinstall the kit.")
+    kinds: dict[str, list[tuple[str, ...]]] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.startswith("["):
+            families = kinds.setdefault(line.strip("[] "), [])
+        elif line and not line.startswith("#"):
+            if not kinds:
+                raise KitError(f"{path.name} line {number}: a word before the first [kind] heading; add a heading.")
+            families.append(tuple(line.split()))
+    return {kind: tuple(families) for kind, families in kinds.items()}
+
+
+def _flatten(families) -> frozenset[str]:
+    return frozenset(word for family in families for word in family)
+
+
+@lru_cache(maxsize=None)
+def descriptive_words() -> frozenset[str]:
+    """The whole list of physically descriptive words."""
+    return _flatten(family for families in read_families("descriptive_words").values() for family in families)
+
+
+@lru_cache(maxsize=None)
+def descriptive_halves(seed: int = 2019) -> tuple[frozenset[str], frozenset[str]]:
+    """(training half, held-out half) of the descriptive list, split family by family inside every kind.
+
+    Both halves therefore hold colours, sounds, landscapes…, and no held-out word is a training word inflected.
+    """
+    rng = np.random.default_rng(seed)
+    training, heldout, seen = [], [], set()
+    for _, families in sorted(read_families("descriptive_words").items()):
+        fresh = [family for family in families if not seen & set(family)]  # a word listed under two kinds counts once
+        seen.update(_flatten(fresh))
+        for rank, index in enumerate(rng.permutation(len(fresh))):
+            (training if rank % 2 == 0 else heldout).append(fresh[index])
+    return _flatten(training), _flatten(heldout)
+
+
+@lru_cache(maxsize=None)
+def sentiment_words() -> tuple[frozenset[str], frozenset[str]]:
+    """(positive words, negative words) of our second sentiment lexicon."""
+    families = read_families("sentiment_words")
+    return _flatten(families["positive"]), _flatten(families["negative"])
+
+
+def count_in(text: str, words: frozenset[str]) -> float:
+    """How many words of `text` are in `words`; a plural in -s counts as its singular."""
+    return float(sum(word in words or (word.endswith("s") and word[:-1] in words) for word in words_of(text)))
