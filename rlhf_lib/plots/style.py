@@ -49,6 +49,14 @@ def colour_of(name: str) -> str:
     return matplotlib.colors.to_hex((red, green, blue))
 
 
+def colours_of_runs(names) -> dict[str, str]:
+    """A colour a run of one figure: the fixed ones where a name has one, else the palette's in order of appearance."""
+    names = list(dict.fromkeys(names))
+    known = {**RUN_COLOURS, **LABELER_COLOURS, **MODEL_COLOURS}
+    palette = iter(sns.color_palette("colorblind").as_hex())
+    return {n: known[n] if n in known else next(palette, None) or colour_of(n) for n in names}
+
+
 def ordered(names) -> list[str]:
     """Names without repeats: the kit's models first in their fixed order, then all others as they come."""
     seen = list(dict.fromkeys(names))

@@ -76,7 +76,8 @@ def copy_map(data: pd.DataFrame, max_position: int = 500, contexts: int = 200) -
             axis.imshow(stacked_contexts(rows, width), aspect="auto", cmap=colours, vmin=0, vmax=2,
                         interpolation="nearest", extent=(0, width, len(rows), 0))
             axis.set_title(model, fontsize=9)
-            axis.set(xlabel="position (source bigrams)" if task == tasks[-1] else "")
+            axis.tick_params(labelsize=7)
+            axis.set_xlabel("source position (bigrams)" if task == tasks[-1] else "", fontsize=8)
             axis.grid(visible=False)
         row[0].set_ylabel(f"{task_title(task)}\ncontexts, sorted")
     return figure
@@ -135,15 +136,17 @@ def preference_matrix(data: pd.DataFrame) -> Figure:
     require_columns(data, ["a", "b", "share"], "preference_matrix")
     data = data.assign(labeler=data.get("labeler", ""))
     labelers, models = list(dict.fromkeys(data["labeler"])), ordered([*data["a"], *data["b"]])
-    figure, axes = new_figure(1, len(labelers), width=0.85 * len(models) + 1.6, height=0.62 * len(models) + 1.4)
+    figure, axes = new_figure(1, len(labelers), width=0.62 * len(models) + 1.2, height=0.55 * len(models) + 1.5,
+                              sharey=True)
     for axis, labeler in zip(axes[0], labelers, strict=True):
         rows = data[data["labeler"] == labeler]
         table = rows.pivot_table(index="a", columns="b", values="share").reindex(index=models, columns=models)
         sns.heatmap(table * 100, ax=axis, cmap="RdBu", vmin=0, vmax=100, center=50, annot=True, fmt=".0f",
                     square=True, linewidths=0.5, cbar=labeler == labelers[-1],
-                    cbar_kws={"label": "row preferred to column (%)", "shrink": 0.8})
+                    cbar_kws={"label": "row preferred to column (%)", "shrink": 0.7})
         axis.set(title=f"{labeler} labelers" if labeler else "", xlabel="", ylabel="")
-        axis.tick_params(axis="x", rotation=40)
+        axis.grid(visible=False)
+        axis.set_xticks(axis.get_xticks(), models, rotation=40, ha="right", rotation_mode="anchor")
         axis.tick_params(axis="y", rotation=0)
     return figure
 

@@ -11,6 +11,7 @@ from rlhf_lib.errors import KitError
 from rlhf_lib.plots.style import (
     PUBLISHED_MARK,
     colour_of,
+    colours_of_runs,
     error_lengths,
     figure_legend,
     new_figure,
@@ -66,9 +67,10 @@ def ppo_curves(metrics: pd.DataFrame, kl_target: float | None = None, kl_band: f
         raise KitError(f"The figure ppo_curves needs at least one of the columns {', '.join(PPO_PANELS)}.")
     figure, axes = new_figure(1, len(panels), width=3.3, height=2.8)
     runs = metrics.assign(run=metrics.get("run", "this run"))
+    colours = colours_of_runs(runs["run"])
     for axis, name in zip(axes[0], panels, strict=True):
         for run, rows in runs.groupby("run", sort=False):
-            axis.plot(rows[x], rows[name], color=colour_of(run), label=run, linewidth=1.5)
+            axis.plot(rows[x], rows[name], color=colours[run], label=run, linewidth=1.5)
         axis.set(xlabel=x, ylabel=PPO_PANELS[name])
         if name == "objective/penalised":
             percent_axis(axis, "y", 0, 1)
@@ -155,14 +157,14 @@ def reward_kl_frontier(data: pd.DataFrame, optimum: pd.DataFrame | None = None) 
     """
     require_columns(data, ["kl", "reward", "run"], "reward_kl_frontier")
     figure, axes = new_figure(width=5.8, height=4.0)
-    axis = axes[0, 0]
+    axis, colours = axes[0, 0], colours_of_runs(data["run"])
     for run, rows in data.groupby("run", sort=False):
         rows = rows.sort_values("kl")
         if str(run).startswith("published"):
             axis.plot(rows["kl"], rows["reward"], label=run, **PUBLISHED_MARK)
         else:
             axis.errorbar(rows["kl"], rows["reward"], yerr=error_lengths(rows, "reward"), fmt="o-", markersize=4,
-                          linewidth=1.4, capsize=2, color=colour_of(run), label=run)
+                          linewidth=1.4, capsize=2, color=colours[run], label=run)
     if optimum is not None:
         rows = optimum.sort_values("kl")
         axis.plot(rows["kl"], rows["reward"], color="black", linestyle="--", linewidth=1.4, label="analytic optimum")
@@ -181,10 +183,11 @@ def sign_flip(data: pd.DataFrame, pulls: pd.DataFrame | None = None) -> Figure:
     metrics = list(dict.fromkeys(data["metric"]))
     figure, axes = new_figure(1, len(metrics), width=3.7)
     reasons = [] if pulls is None else list(dict.fromkeys(pulls["reason"]))
-    styles = dict(zip(reasons, sns.color_palette("colorblind", max(len(reasons), 1)), strict=False))
+    colours = colours_of_runs(data["run"])
+    styles = dict(zip(reasons, sns.color_palette("dark", max(len(reasons), 1)), strict=False))
     for axis, metric in zip(axes[0], metrics, strict=True):
         for run, rows in data[data["metric"] == metric].groupby("run", sort=False):
-            axis.plot(rows["episodes"], rows["value"], color=colour_of(run), label=run, linewidth=1.6)
+            axis.plot(rows["episodes"], rows["value"], color=colours[run], label=run, linewidth=1.6)
         for row in [] if pulls is None else pulls.itertuples():
             axis.axvline(row.episodes, color=styles[row.reason], linestyle="--", linewidth=1.2,
                          label=f"pulled: {row.reason}")
@@ -214,9 +217,15 @@ def _run_lines(axis, rows: pd.DataFrame, x: str, y: str) -> None:
 
 def _label_axis(axis, labels: pd.Series) -> None:
     """A label-count axis that shows small and large counts alike: logarithmic above 0, with plain numbers."""
-    counts = np.unique(labels)
-    axis.set_xscale("symlog", linthresh=max(counts[counts > 0].min() if (counts > 0).any() else 1, 1))
-    ticks = [c for i, c in enumerate(counts) if i == 0 or c >= 1.6 * max(counts[i - 1], 1)]
+    counts = np.unique(labels.to_numpy(float))
+    smallest = counts[counts > 0].min() if (counts > 0).any() else 1.0
+    axis.set_xscale("symlog", linthresh=smallest)
+    axis.set_xlim(-0.15 * smallest if counts[0] <= 0 else counts[0] / 1.3, max(counts[-1], smallest) * 1.4)
+    ticks: list[float] = []
+    for count in counts:
+        if not ticks or count >= 2 * ticks[-1] and count > 0:
+            ticks.append(count)
     axis.set_xticks(ticks, [f"{t:g}" if t < 1000 else f"{t / 1000:g}k" for t in ticks])
+    axis.tick_params(axis="x", labelsize=8)
     axis.minorticks_off()
     axis.set_xlabel("four-way labels (comparisons)")

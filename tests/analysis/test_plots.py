@@ -71,7 +71,7 @@ def test_stacked_contexts_are_sorted_and_marked():
 
 
 def test_a_missing_column_or_row_is_said():
-    with pytest.raises(KitError, match="copy_density needs the column.s. density"):
+    with pytest.raises(KitError, match=r"copy_density needs the column\(s\) density"):
         plots.copy_density(made_up.density().drop(columns="density"))
     with pytest.raises(KitError, match="without rows"):
         plots.copy_density(made_up.density().iloc[:0])
