@@ -5,7 +5,7 @@ they may be shipped (people's ratings in other lexicons often may not).
 """
 
 import re
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text.lower().replace("’", "'"))
 
 
-@lru_cache(maxsize=None)
+@cache
 def read_families(name: str) -> dict[str, tuple[tuple[str, ...], ...]]:
     """`{kind: families}` of the word list `<name>.txt`; a family is a tuple of inflected forms.
 
@@ -44,13 +44,13 @@ def _flatten(families) -> frozenset[str]:
     return frozenset(word for family in families for word in family)
 
 
-@lru_cache(maxsize=None)
+@cache
 def descriptive_words() -> frozenset[str]:
     """The whole list of physically descriptive words."""
     return _flatten(family for families in read_families("descriptive_words").values() for family in families)
 
 
-@lru_cache(maxsize=None)
+@cache
 def descriptive_halves(seed: int = 2019) -> tuple[frozenset[str], frozenset[str]]:
     """(training half, held-out half) of the descriptive list, split family by family inside every kind.
 
@@ -66,7 +66,7 @@ def descriptive_halves(seed: int = 2019) -> tuple[frozenset[str], frozenset[str]
     return _flatten(training), _flatten(heldout)
 
 
-@lru_cache(maxsize=None)
+@cache
 def sentiment_words() -> tuple[frozenset[str], frozenset[str]]:
     """(positive words, negative words) of our second sentiment lexicon."""
     families = read_families("sentiment_words")

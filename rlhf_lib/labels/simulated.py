@@ -84,8 +84,9 @@ class SimulatedLabeler:
     `guess`: share of views in which it picks at random without reading. One `seed` per labeler.
     """
 
-    def __init__(self, score: Score, noise: float, seed: int, hurry: float = 0.0, position_bias: float = 0.0,
-                 guess: float = 0.0):
+    def __init__(
+        self, score: Score, noise: float, seed: int, hurry: float = 0.0, position_bias: float = 0.0, guess: float = 0.0
+    ):
         if noise < 0 or not 0 <= guess <= 1:
             raise KitError(f"A simulated labeler needs noise >= 0 and guess in 0…1, not {noise} and {guess}.")
         self.score, self.noise, self.hurry = score, noise, hurry
@@ -118,7 +119,8 @@ class SimulatedLabeler:
             raise KitError(f"{len(queries)} queries but {len(responses)} rows of responses; give one row per query.")
         if not len(queries):
             return np.zeros(0, dtype=int)
-        return self.pick_scored(np.stack([self.utilities(q, row) for q, row in zip(queries, responses)]))
+        pairs = zip(queries, responses, strict=True)
+        return self.pick_scored(np.stack([self.utilities(query, row) for query, row in pairs]))  # [n, k]
 
 
 def _as_rows(score_rows) -> np.ndarray:
@@ -162,8 +164,10 @@ def calibrate_noise(score_rows, target: float = 0.42) -> float:
     low, high = 1e-3 * spread, 1e3 * spread
     most, least = agreement(rows, low), agreement(rows, high)
     if not least < target < most:
-        raise KitError(f"Labelers cannot agree in {target:.0%} of these rows: noise moves agreement between "
-                       f"{least:.0%} and {most:.0%} only; give rows whose scores differ, or another target.")
+        raise KitError(
+            f"Labelers cannot agree in {target:.0%} of these rows: noise moves agreement between "
+            f"{least:.0%} and {most:.0%} only; give rows whose scores differ, or another target."
+        )
     return float(brentq(lambda noise: agreement(rows, noise) - target, low, high, rtol=1e-4))
 
 
@@ -194,8 +198,9 @@ def majority_preference(score_a, score_b, noise: float, n_labelers: int = 3, see
     """
     a, b = _paired(score_a, score_b)
     rng = np.random.default_rng(seed)
-    gap = (a - b)[:, None] + noise * (rng.standard_normal((len(a), n_labelers)) -
-                                      rng.standard_normal((len(a), n_labelers)))  # [N, labelers]
+    gap = (a - b)[:, None] + noise * (
+        rng.standard_normal((len(a), n_labelers)) - rng.standard_normal((len(a), n_labelers))
+    )  # [N, labelers]
     votes = np.sign(gap).sum(axis=1)  # votes for A minus votes for B
     return wilson(float(((np.sign(votes) + 1) / 2).sum()), len(a))
 
