@@ -7,6 +7,7 @@ beside a figure (`save_figure`) are the numbers in it. Published values are alwa
 from __future__ import annotations
 
 import colorsys
+import io
 import json
 import os
 import tempfile
@@ -68,13 +69,19 @@ def task_title(task: str) -> str:
     return TASK_TITLES.get(task, str(task))
 
 
-def new_figure(rows: int = 1, columns: int = 1, width: float = 4.4, height: float = 3.3, **subplots):
-    """An empty house-style figure and its `[rows, columns]` array of axes; sizes are inches a panel.
+class NotebookFigure(Figure):
+    """A figure that a notebook shows by itself, without pyplot's list of open figures (shown once, then let go)."""
 
-    Made without pyplot's list of open figures, so that a notebook shows it once and nothing is kept in memory.
-    """
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=90, metadata={"Software": None})
+        return buffer.getvalue()
+
+
+def new_figure(rows: int = 1, columns: int = 1, width: float = 4.4, height: float = 3.3, **subplots):
+    """An empty house-style figure and its `[rows, columns]` array of axes; sizes are inches a panel."""
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", font_scale=0.85)
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    figure = NotebookFigure(figsize=(width * columns, height * rows), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **subplots)
 
 

@@ -117,3 +117,11 @@ def test_samples_are_escaped():
     page = plots.samples_side_by_side(made_up.sample_rows(), limit=1, query_characters=40)
     assert "<script>" not in page and "&lt;script&gt;" in page
     assert page.count("<tr>") == 2 and "more characters" in page
+
+
+def test_a_notebook_can_show_a_figure_once():
+    from matplotlib import pyplot
+
+    figure = plots.copy_density(made_up.density())
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert pyplot.get_fignums() == []
