@@ -31,7 +31,7 @@ env: $(STAMP)
 
 # The first Python >= 3.11 that runs; PYTHON=... names one. Written for a bare machine: one clear sentence if there is none.
 $(STAMP): requirements.txt
-	@if [ ! -x $(PY) ]; then \
+	@found=; if [ ! -x $(PY) ]; then \
 	  for p in $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11 python); do \
 	    "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { found="$$p"; break; }; \
 	  done; \
@@ -54,7 +54,7 @@ reproduce: $(STAMP)
 	  $(if $(SWEEPS),--sweeps "$(SWEEPS)") $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(ONLY),--only "$(ONLY)") $(if $(FROM),--from "$(FROM)")
 
 figures: $(STAMP)
-	@$(RUN) figures
+	@$(RUN) figures --profile "$(PROFILE)"
 
 check: $(STAMP)
 	@$(RUN) check --profile "$(PROFILE)"

@@ -34,7 +34,7 @@ def real() -> Path:
 
 
 def pytest_addoption(parser):
-    parser.addoption("--soak-report", metavar="FILE", help="write each test's outcome, seconds and counts to FILE (JSON)")
+    parser.addoption("--soak-report", metavar="FILE", help="write outcomes, seconds and counts to FILE (JSON)")
 
 
 def pytest_configure(config):

@@ -1,0 +1,262 @@
+"""The runner: the notebooks in order through papermill, each run in a folder of its own, never in `notebooks/`."""
+
+import argparse
+import ast
+import os
+import shutil
+import time
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from rlhf_lib import claims, manifest
+from rlhf_lib.errors import KitError
+from rlhf_lib.notebook_rules import NOTEBOOKS, is_parameters, read_notebook, source
+
+PROFILES = ("smoke", "tiny", "gpt2", "gpt2-large")
+# What the runner sets by itself, in notebooks that declare a parameter of that name.
+STANDARD = ("profile", "run_dir", "model", "corpus", "sweeps", "seeds")
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The options of `reproduce`."""
+    parser = argparse.ArgumentParser(prog="rlhf_lib reproduce", description=__doc__)
+    parser.add_argument("--profile", default="tiny", choices=PROFILES, help="size of the run (default: tiny)")
+    parser.add_argument("--model", help="another base model: a Hugging Face folder or hub name")
+    parser.add_argument("--corpus", help="another corpus: a text or JSONL file, or a folder in hub format")
+    parser.add_argument("--sweeps", type=int, default=0, help="1: grids too (hours; goes on where it was stopped)")
+    parser.add_argument("--seeds", type=int, help="number of seeds a result (default: the notebook's)")
+    parser.add_argument("--only", metavar="NN", help="these notebooks only, by number: 04 or 03,04")
+    parser.add_argument("--from", metavar="NN", dest="start", help="from this notebook on")
+    parser.add_argument("-p", metavar="NAME=VALUE", action="append", default=[], dest="extra", help="any parameter")
+    parser.add_argument("--run", metavar="ID", help="name of the run; an existing one is gone on with")
+    parser.add_argument("--notebooks", type=Path, default=NOTEBOOKS, help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def select(folder: Path, only: str | None = None, start: str | None = None) -> list[Path]:
+    """The notebooks to run, in order. Raises KitError for a number that no notebook has."""
+    paths = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    if not paths:
+        raise KitError(f"There are no notebooks (NN_name.ipynb) in {folder}; run this from a whole copy of the kit.")
+    numbers = [path.name[:2] for path in paths]
+    wanted = {number.strip().zfill(2) for number in only.split(",")} if only else set(numbers)
+    first = start.zfill(2) if start else numbers[0]
+    for number in sorted(wanted | {first}):
+        if number not in numbers:
+            raise KitError(f"There is no notebook {number}; there are {', '.join(numbers)}.")
+    chosen = [path for path in paths if path.name[:2] in wanted and path.name[:2] >= first]
+    if not chosen:
+        raise KitError(f"--only {only} and --from {start} leave no notebook to run; give one of them.")
+    return chosen
+
+
+def extra_parameters(pairs: list[str]) -> dict:
+    """`name=value` pairs as a dict, each value a Python literal where it reads as one and a string otherwise."""
+    found = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise KitError(f"'-p {pair}' is not of the form name=value, such as -p seeds=3.")
+        try:
+            found[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            found[name] = text
+    return found
+
+
+def declared(path: Path) -> set[str]:
+    """Names of the parameters that a notebook declares in its cell tagged `parameters`."""
+    import papermill
+
+    read_notebook(path)  # says in one sentence what is wrong with a damaged file
+    return set(papermill.inspect_notebook(str(path)))
+
+
+def parameters_of(names: dict[str, set[str]], standard: dict, extra: dict) -> dict[str, dict]:
+    """What to inject into each notebook. Raises KitError for an extra parameter that none of them declares.
+
+    names: notebook file name -> names that it declares.
+    """
+    known = set().union(*names.values())
+    for name in extra:
+        if name not in known:
+            raise KitError(f"No notebook of this run has a parameter '{name}'; there are {', '.join(sorted(known))}.")
+    given = {**{name: value for name, value in standard.items() if value is not None}, **extra}
+    return {notebook: {k: v for k, v in given.items() if k in declares} for notebook, declares in names.items()}
+
+
+def check_inputs(model: str | None, corpus: str | None) -> dict[str, str]:
+    """Hashes of the model and corpus given as paths. Raises KitError if one is missing or damaged.
+
+    A model that is no path here is taken for a hub name, which notebooks resolve.
+    """
+    hashes = {}
+    if model:
+        looks_like_path = model.startswith((".", "/", "~")) or model.count("/") > 1
+        folder = Path(model).expanduser()
+        if folder.exists():
+            manifest.check_model_folder(folder)
+            hashes["model"] = manifest.content_hash(folder)
+        elif looks_like_path:
+            raise KitError(f"There is no model folder {model}; correct MODEL, or make it with `make base OUT={model}`.")
+    if corpus and not Path(corpus).expanduser().exists():
+        raise KitError(f"There is no corpus {corpus}; correct CORPUS (a text or JSONL file, or a folder).")
+    if corpus:
+        hashes["corpus"] = manifest.content_hash(Path(corpus).expanduser())
+    return hashes
+
+
+# -- one notebook ------------------------------------------------------------------------------------------------------
+
+
+def where_it_failed(path: Path, index: int, injected: bool) -> str:
+    """'cell 3 (`first line`)' of the source notebook, for a cell index of the executed one."""
+    cells = read_notebook(path)["cells"]
+    tagged = next((number for number, cell in enumerate(cells) if is_parameters(cell)), None)
+    if injected and tagged is not None and index > tagged:
+        index -= 1  # papermill put its own cell after the one tagged `parameters`
+    lines = [line for line in source(cells[index]).splitlines() if line.strip()] if index < len(cells) else []
+    return f"cell {index}" + (f" (`{lines[0].strip()}`)" if lines else "")
+
+
+def run_notebook(path: Path, output: Path, parameters: dict) -> None:
+    """Run one notebook and write it, executed, to `output`. Raises KitError naming notebook, cell and exception."""
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel, whatever is installed for the user
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(manifest.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    bar = {"desc": path.stem, "leave": False, "disable": None}  # None: quiet where there is no terminal
+    try:
+        papermill.execute_notebook(
+            str(path), str(output), parameters, kernel_name="python3", progress_bar=bar, cwd=str(output.parent)
+        )
+    except papermill.PapermillExecutionError as error:
+        where = where_it_failed(path, error.cell_index, bool(parameters))
+        said = f"{error.ename}: {error.evalue}".strip().splitlines()[0]
+        raise KitError(f"{path.name} stopped at {where}: {said} (all of it: {output})") from None
+    except DeadKernelError:
+        raise KitError(f"{path.name}: its Python process died, most likely for want of memory; see {output}.") from None
+
+
+def run_all(run_dir: Path, record: dict, parameters: dict[Path, dict]) -> None:
+    """Run the notebooks in order, keeping `manifest.json` up to date; stops at the first that fails."""
+    bar = tqdm(parameters.items(), unit="notebook", disable=None)
+    for path, given in bar:
+        bar.set_description(path.stem)
+        before, started = len(manifest.cache_rows(run_dir)), time.monotonic()
+        row = {"notebook": path.name, "sha256": manifest.file_hash(path), "parameters": given, "status": "failed"}
+        try:
+            run_notebook(path, run_dir / "notebooks" / path.name, given)
+            row["status"] = "complete"
+        finally:
+            cache = manifest.cache_rows(run_dir)[before:]
+            row["seconds"] = round(time.monotonic() - started, 1)
+            row["made"] = [entry["name"] for entry in cache if not entry["reused"]]
+            row["reused"] = [entry["name"] for entry in cache if entry["reused"]]
+            record["notebooks"] = [r for r in record["notebooks"] if r["notebook"] != path.name] + [row]
+            record["status"] = "running" if row["status"] == "complete" else "failed"
+            manifest.write_json(run_dir / "manifest.json", record)
+        said = f"{path.stem}: {row['seconds']:.0f} s"
+        if cache:
+            said += f", {len(row['made'])} made, {len(row['reused'])} not made again (inputs unchanged)"
+        tqdm.write(said)
+
+
+# -- runs --------------------------------------------------------------------------------------------------------------
+
+
+def known_runs() -> list[tuple[Path, dict]]:
+    """All runs that have a readable manifest, oldest first."""
+    found = []
+    for path in manifest.runs_folder().glob("*/manifest.json"):
+        try:
+            found.append((path.parent, manifest.read_json(path)))
+        except KitError:
+            continue  # not a run that could be gone on with
+    return sorted(found, key=lambda run: run[1].get("started", ""))
+
+
+def open_run(options: argparse.Namespace, standard: dict, inputs: dict) -> tuple[Path, dict]:
+    """The run's folder and manifest: the one named by --run; for a part of the notebooks the newest alike; else new."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%S")
+    alike = [run for run in known_runs() if run[1].get("parameters") == standard and run[1].get("inputs") == inputs]
+    if options.run:
+        run_dir = manifest.runs_folder() / options.run
+        if run_dir.parent != manifest.runs_folder() or options.run in ("", "cache"):
+            raise KitError(f"'{options.run}' is no name for a run; use letters, digits and dashes.")
+    elif (options.only or options.start) and alike:
+        run_dir = alike[-1][0]
+    else:
+        name = f"{now.replace(':', '').replace('T', '-')}-{options.profile}"
+        run_dir = manifest.runs_folder() / name
+        while run_dir.exists():  # two runs begun within a second
+            run_dir = run_dir.with_name(run_dir.name + "x")
+    old = manifest.read_json(run_dir / "manifest.json") if (run_dir / "manifest.json").exists() else {}
+    if old and (old.get("parameters"), old.get("inputs")) != (standard, inputs):
+        raise KitError(f"The run {run_dir.name} was made with other parameters or inputs; give it another name.")
+    record = {
+        "id": run_dir.name,
+        "started": old.get("started", now),
+        "parameters": standard,
+        "inputs": inputs,
+        "git": manifest.git_state(),
+        "versions": manifest.versions(),
+        "machine": manifest.machine(),
+        "notebooks": old.get("notebooks", []),
+        "status": "running",
+    }
+    return manifest.run_folder(run_dir), record
+
+
+def main(argv: list[str]) -> int:
+    """`reproduce`: returns 0, 1 if a result left its recorded status; KitError for a notebook that failed."""
+    options = parse(argv)
+    paths = select(options.notebooks, options.only, options.start)
+    standard = {name: getattr(options, name) for name in ("profile", "model", "corpus", "sweeps", "seeds")}
+    inputs = check_inputs(options.model, options.corpus)
+    for name in inputs:  # the notebooks run elsewhere
+        standard[name] = str(Path(standard[name]).expanduser().resolve())
+    extra = extra_parameters(options.extra)
+    names = {path: declared(path) for path in paths}
+    parameters_of(names, {}, extra)  # a wrong name is refused before anything is made
+    run_dir, record = open_run(options, {**standard, **extra}, inputs)
+    print(f"Run {run_dir.name}: {len(paths)} notebooks, profile {options.profile}, into {run_dir}", flush=True)
+    started = time.monotonic()
+    run_all(run_dir, record, parameters_of(names, {**standard, "run_dir": str(run_dir)}, extra))
+    done = {row["notebook"] for row in record["notebooks"] if row["status"] == "complete"}
+    everything = {path.name for path in select(options.notebooks)}
+    record["status"] = "complete" if done >= everything else "partial"
+    record["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S")
+    manifest.write_json(run_dir / "manifest.json", record)
+    minutes = (time.monotonic() - started) / 60
+    print(f"Done in {minutes:.1f} minutes; figures in {run_dir / 'figures'}; `make figures` copies them.", flush=True)
+    status, _ = claims.check(run_dir / "figures", options.profile, whole=False)
+    return status
+
+
+def figures_main(argv: list[str]) -> int:
+    """`figures [--run ID]`: copy a complete run's figures, with the numbers behind them, to `figures/`."""
+    parser = argparse.ArgumentParser(prog="rlhf_lib figures", description=figures_main.__doc__)
+    parser.add_argument("--run", metavar="ID", help="that run (default: the newest complete one of the profile)")
+    parser.add_argument("--profile", default="tiny", help="default: tiny, whose figures are the committed ones")
+    parser.add_argument("--to", type=Path, default=manifest.ROOT / "figures", help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    complete = [run for run in known_runs() if run[1].get("status") == "complete"]
+    plain = {"profile": options.profile, "model": None, "corpus": None}  # nobody's own model or corpus
+    if options.run:
+        chosen = [run for run in complete if run[0].name == options.run]
+    else:
+        chosen = [run for run in complete if plain.items() <= run[1].get("parameters", {}).items()]
+    if not chosen:
+        which = f"complete run '{options.run}'" if options.run else f"complete run of the profile {options.profile}"
+        raise KitError(f"There is no {which} in {manifest.runs_folder()}; `make reproduce` makes one.")
+    run_dir, record = chosen[-1]
+    files = sorted(path for path in (run_dir / "figures").iterdir() if path.is_file() and path.name[0] != ".")
+    options.to.mkdir(parents=True, exist_ok=True)
+    for path in files:
+        shutil.copyfile(path, options.to / path.name)
+    manifest.write_json(options.to / "run.json", record)
+    print(f"{len(files)} files of the run {run_dir.name} copied to {options.to}.")
+    return 0
