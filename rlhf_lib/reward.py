@@ -1,0 +1,337 @@
+"""The reward model: a copy of the language model with a scalar head, fitted to four-way picks (original section 2)."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from rlhf_lib.errors import KitError
+from rlhf_lib.policy import Policy, atomic_folder, set_dropout
+from rlhf_lib.profiles import RewardConfig
+from rlhf_lib.sampling import body_inputs, trim_left
+from rlhf_lib.tasks import Queries, QueryStream, Task, left_pad
+from rlhf_lib.training import (
+    Callback,
+    TrainState,
+    adam_step,
+    check_finite,
+    finish,
+    linear_lr,
+    make_adam,
+    run_callbacks,
+    settings,
+    sync_gradients,
+)
+
+FINAL_NORMS = ("ln_f", "norm", "final_layernorm", "final_layer_norm")  # transformers' names of a body's last norm
+
+
+class RewardModel(nn.Module):
+    """score = gain * (w . h + b) + bias, with h the last layer's state at the last real token (detail 7)."""
+
+    def __init__(self, body: nn.Module, generator: torch.Generator | None = None):
+        super().__init__()
+        self.body = body
+        width = body.get_input_embeddings().weight.shape[1]
+        device = next(body.parameters()).device
+        self.head = nn.Linear(width, 1)
+        nn.init.normal_(self.head.weight, std=1.0 / math.sqrt(width + 1), generator=generator)  # detail 8
+        nn.init.zeros_(self.head.bias)
+        self.head.to(device)
+        self.gain = nn.Parameter(torch.ones((), device=device))
+        self.bias = nn.Parameter(torch.zeros((), device=device))
+        self.autocast: torch.dtype | None = None
+        self.report: dict = {}
+
+    @property
+    def device(self) -> torch.device:
+        return self.gain.device
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Scores [batch] of sequences; ids, mask: [batch, time]; pads may stand at the left, right or both."""
+        ids, mask = trim_left(ids.to(self.device), mask.to(self.device).bool())
+        last = (torch.arange(ids.shape[1], device=ids.device) * mask).argmax(1)  # [batch] last real column
+        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+            states = self.body(**body_inputs(ids, mask), use_cache=False).last_hidden_state  # [batch, time, width]
+        state = states[torch.arange(len(ids), device=ids.device), last]  # [batch, width]
+        raw = self.head(state.to(self.head.weight.dtype)).squeeze(-1)
+        return self.gain * raw.float() + self.bias
+
+    @torch.no_grad()
+    def score(
+        self,
+        query_ids: torch.Tensor,
+        query_mask: torch.Tensor,
+        response_ids: torch.Tensor,
+        response_mask: torch.Tensor,
+        micro_batch: int = 128,
+    ) -> torch.Tensor:
+        """Scores [batch], no gradients. Queries [batch, Q] left-padded, without the task's prefix and suffix;
+        responses [batch, R] right-padded."""
+        ids = torch.cat([query_ids, response_ids], 1).to(self.device)  # [batch, Q + R]
+        mask = torch.cat([query_mask.bool(), response_mask.bool()], 1).to(self.device)
+        return torch.cat([self(i, m) for i, m in zip(ids.split(micro_batch), mask.split(micro_batch), strict=True)])
+
+    def save(self, folder: str | Path, tokenizer, base_config) -> Path:
+        """Write a folder that AutoModelForSequenceClassification opens and scores alike (one label); atomic.
+
+        base_config: the language model's config. The gain goes into the head's weight; the constant goes into the
+        bias of the final layer norm (solving w . delta = constant), or, where that norm has none (RMSNorm), into
+        `config.reward_bias`, which our `load` adds.
+        """
+        config = copy.deepcopy(base_config)
+        config.num_labels, config.pad_token_id = 1, tokenizer.pad_token_id
+        config.architectures, config.reward_bias = None, 0.0
+        shell = AutoModelForSequenceClassification.from_config(config)
+        if not isinstance(getattr(shell, "score", None), nn.Linear):
+            raise KitError(f"Models of type '{config.model_type}' have no plain score head; use a GPT-2 or Llama type.")
+        shell.to(next(self.body.parameters()).dtype)
+        shell.base_model.load_state_dict(self.body.state_dict())
+        weight = (self.gain * self.head.weight).detach()  # [1, width]
+        constant = (self.gain * self.head.bias + self.bias).detach()  # [1]
+        norm_bias = _final_norm_bias(shell.base_model)
+        with torch.no_grad():
+            shell.score.weight.copy_(weight)
+            if norm_bias is not None and weight.square().sum() > 0:
+                norm_bias += (constant * weight / weight.square().sum()).squeeze(0).to(norm_bias)
+            else:
+                shell.config.reward_bias = constant.item()
+        with atomic_folder(folder) as temporary:
+            shell.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+            (temporary / "report.json").write_text(json.dumps(self.report, indent=1) + "\n")
+        return Path(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path, dtype=torch.float32, device: str = "cpu") -> RewardModel:
+        """Open what `save` wrote; KitError if it is missing or damaged."""
+        if not Path(folder).is_dir():
+            raise KitError(f"There is no reward model '{folder}'; fit one first (notebook 03).")
+        try:
+            shell = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            raise KitError(f"The reward model '{folder}' cannot be opened ({reason}); fit it again.") from error
+        set_dropout(shell, 0.0)
+        model = cls(shell.base_model.to(device))
+        with torch.no_grad():
+            model.head.weight.copy_(shell.score.weight)
+            model.bias.fill_(getattr(shell.config, "reward_bias", 0.0))
+        report = Path(folder) / "report.json"
+        model.report = json.loads(report.read_text()) if report.is_file() else {}
+        return model.requires_grad_(False)
+
+
+def _final_norm_bias(body: nn.Module) -> nn.Parameter | None:
+    """The bias of the body's last layer norm, or None."""
+    norms = [getattr(body, name) for name in FINAL_NORMS if hasattr(body, name)]
+    return getattr(norms[0], "bias", None) if norms else None
+
+
+# ---- labels ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Comparisons:
+    """Encoded four-way labels. Queries left-padded, responses right-padded.
+
+    query_ids, query_mask: [n, Q]; response_ids, response_mask: [n, 4, R]; best: [n] in 0..3.
+    """
+
+    query_ids: torch.Tensor
+    query_mask: torch.Tensor
+    response_ids: torch.Tensor
+    response_mask: torch.Tensor
+    best: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.best)
+
+    def rows(self, index) -> Comparisons:
+        """Some of the comparisons."""
+        return Comparisons(*(getattr(self, f)[index] for f in self.__dataclass_fields__))
+
+
+def encode_labels(rows: Sequence[dict], task: Task) -> tuple[Comparisons, dict[str, int]]:
+    """Plain label rows -> tensors, without repeats and without rows whose four responses are the same.
+
+    A row has `query` (text or token ids without pads), `responses` (four of the same) and `best` (0..3). Returns the
+    comparisons and how many were dropped, by reason. Raises KitError for a malformed row or if nothing is left.
+    """
+    seen, kept, dropped = set(), [], {"duplicate": 0, "all_equal": 0}
+    for number, row in enumerate(rows):
+        query, responses, best = _encode_row(row, number, task)
+        key = (query, responses, best)
+        if len(set(responses)) == 1:
+            dropped["all_equal"] += 1
+        elif key in seen:
+            dropped["duplicate"] += 1
+        else:
+            seen.add(key)
+            kept.append(key)
+    if not kept:
+        raise KitError(f"None of the {len(rows)} labels can be used (dropped: {dropped}); collect some first.")
+    query_ids, query_mask = left_pad([list(q) for q, _, _ in kept], task.text.query_length, task.pad_id)
+    flat = [list(r) for _, responses, _ in kept for r in responses]
+    shape = (len(kept), 4, task.text.response_length)
+    ids, mask = _right_pad(flat, task.text.response_length, task.pad_id)
+    best = torch.tensor([b for _, _, b in kept])
+    return Comparisons(query_ids, query_mask, ids.view(shape), mask.view(shape), best), dropped
+
+
+def _encode_row(row: dict, number: int, task: Task) -> tuple[tuple, tuple, int]:
+    try:
+        query, responses, best = row["query"], row["responses"], row["best"]
+        encoded = [tuple(task.encode(x) if isinstance(x, str) else map(int, x)) for x in (query, *responses)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise KitError(f"Label {number} is not a row of query, four responses and best ({error!r}); fix it.") from error
+    if len(responses) != 4 or isinstance(best, bool) or best not in (0, 1, 2, 3) or not all(encoded):
+        raise KitError(f"Label {number} must have a query, four non-empty responses and a best of 0 to 3; fix it.")
+    query = encoded[0][-task.text.query_length :]
+    return query, tuple(r[: task.text.response_length] for r in encoded[1:]), int(best)
+
+
+def _right_pad(rows: list[list[int]], width: int, pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    ids, mask = left_pad([row[::-1] for row in rows], width, pad_id)
+    return ids.flip(1), mask.flip(1)
+
+
+def split_by_query(data: Comparisons, share: float, seed: int) -> tuple[Comparisons, Comparisons]:
+    """Set aside about `share` of the queries, with all their comparisons: (train, held out). No query is in both."""
+    keys = [tuple(q[m].tolist()) for q, m in zip(data.query_ids, data.query_mask, strict=True)]
+    distinct = list(dict.fromkeys(keys))
+    order = torch.randperm(len(distinct), generator=torch.Generator().manual_seed(seed)).tolist()
+    held = {distinct[i] for i in order[: round(share * len(distinct))]}
+    is_held = torch.tensor([k in held for k in keys])
+    return data.rows(~is_held), data.rows(is_held)
+
+
+# ---- fitting --------------------------------------------------------------------------------------------------
+
+
+def comparison_scores(model: RewardModel, data: Comparisons) -> torch.Tensor:
+    """Scores of all four responses of each comparison, [n, 4], with gradients."""
+    n, _, _ = data.response_ids.shape
+    ids = torch.cat([data.query_ids[:, None].expand(-1, 4, -1), data.response_ids], 2).flatten(0, 1)  # [4n, Q + R]
+    mask = torch.cat([data.query_mask[:, None].expand(-1, 4, -1), data.response_mask], 2).flatten(0, 1)
+    return model(ids, mask).view(n, 4)
+
+
+def four_way_loss(scores: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
+    """-log softmax(scores)[best], mean over comparisons, nats. scores: [n, 4]; best: [n]. Chance: ln 4."""
+    return F.cross_entropy(scores, best.to(scores.device))
+
+
+@torch.no_grad()
+def accuracy(model: RewardModel, data: Comparisons, micro_batch: int = 64) -> float:
+    """Share of comparisons whose best response gets the highest score; chance is 0.25, nan without data."""
+    right = [
+        (comparison_scores(model, data.rows(i)).argmax(1).cpu() == data.best[i])
+        for i in torch.arange(len(data)).split(micro_batch)
+    ]
+    return float(torch.cat(right).float().mean()) if len(data) else float("nan")
+
+
+@torch.no_grad()
+def normalise(
+    model: RewardModel, reference: Policy, stream: QueryStream, cfg: RewardConfig, generator: torch.Generator
+) -> None:
+    """Set gain and bias so that raw, untruncated samples of the *reference* score mean 0, std 1 (detail 9).
+
+    Responses come from the frozen reference at the task's temperature, with prefix and suffix; the standard deviation
+    is the population's. No truncation and no penalty in this step.
+    """
+    task, n = stream.task, cfg.normalize_samples
+    query_ids, query_mask = stream.next(n)
+    context = task.context(query_ids, query_mask)
+    text = task.text
+    responses = reference.sample(*context, text.response_length, text.temperature, generator, 2 * cfg.micro_batch)[0]
+    model.gain.fill_(1.0)
+    model.bias.zero_()
+    everything = torch.ones_like(responses, dtype=torch.bool)
+    raw = model.score(query_ids.to(responses.device), query_mask.to(responses.device), responses, everything).double()
+    std = raw.std(correction=0)
+    if not torch.isfinite(std) or std == 0:
+        raise KitError("The reward model gives all reference samples the same score or NaN; lower its learning rate.")
+    model.gain.copy_(cfg.target_std / std)
+    model.bias.copy_(cfg.target_mean - cfg.target_std / std * raw.mean())
+
+
+def fit_reward(
+    reference: Policy,
+    rows: Sequence[dict],
+    queries: Queries,
+    task: Task,
+    cfg: RewardConfig,
+    seed: int = 1,
+    callbacks: Iterable[Callback] = (),
+    resume: dict | None = None,
+    sync=None,
+) -> RewardModel:
+    """Fit a reward model to four-way labels in one epoch: drop, split by query, normalise, fit, normalise.
+
+    reference: the language model that the body is copied from and whose samples (on `queries`) set the scale. rows:
+    see `encode_labels`; the first cfg.labels usable ones count. The model's `report` has held-out accuracy and counts.
+    Raises KitError for unusable labels or a loss that is not finite.
+    """
+    callbacks = list(callbacks)
+    data, dropped = encode_labels(rows, task)
+    train, held = split_by_query(data.rows(slice(cfg.labels)), cfg.heldout, seed)
+    if not len(train):
+        raise KitError(f"{len(data)} labels leave none to fit after the held-out share; collect more.")
+    generator = torch.Generator(reference.device).manual_seed(seed)
+    head_seed = torch.Generator().manual_seed(seed)
+    model = RewardModel(copy.deepcopy(reference.lm.base_model).requires_grad_(True).float(), head_seed)
+    model.autocast = reference.autocast
+    stream = QueryStream(queries, task, seed)
+    normalise(model, reference, stream, cfg, generator)
+    order = torch.randperm(len(train), generator=head_seed).split(cfg.batch)
+    state = TrainState(
+        model, make_adam(model.parameters(), cfg.lr), generator, settings(cfg) | {"seed": seed}, total=len(order)
+    )
+    if resume is not None:
+        state.load(resume)
+    while state.step < state.total:
+        state.metrics = _reward_step(state, train.rows(order[state.step]), cfg, sync)
+        state.step += 1
+        if run_callbacks(callbacks, state):
+            break
+    else:
+        finish(callbacks, state)
+    normalise(model, reference, stream, cfg, generator)
+    model.report = {
+        "heldout_accuracy": accuracy(model, held), "chance": 0.25, "heldout": len(held), "train": len(train),
+        "dropped": dropped, "final_loss": state.metrics.get("reward/loss"), "stopped": state.stopped,
+    }
+    return model.requires_grad_(False)
+
+
+def _reward_step(state: TrainState, batch: Comparisons, cfg: RewardConfig, sync) -> dict[str, float]:
+    """One gradient step on one batch of comparisons, a micro-batch at a time."""
+    lr = linear_lr(cfg.lr, state.step, state.total)
+    loss_sum, right = 0.0, 0
+    for rows in torch.arange(len(batch)).split(cfg.micro_batch):
+        part = batch.rows(rows)
+        scores = comparison_scores(state.model, part)  # [b, 4]
+        loss = four_way_loss(scores, part.best) * (len(part) / len(batch))
+        check_finite(loss, "reward model's loss", state.step, cfg.lr)
+        loss.backward()
+        loss_sum += float(loss.detach())
+        right += int((scores.argmax(1).cpu() == part.best).sum())
+    sync_gradients(state.model, sync)
+    adam_step(state.optimizer, lr, cfg.adam_eps, state.step + 1)
+    return {"reward/loss": loss_sum, "reward/accuracy": right / len(batch), "reward/lr": lr}
+
+
+def load_with_tokenizer(folder: str | Path, **kwargs) -> tuple[RewardModel, object]:
+    """`RewardModel.load` and the tokenizer saved beside it."""
+    return RewardModel.load(folder, **kwargs), AutoTokenizer.from_pretrained(folder)

@@ -1,0 +1,148 @@
+"""Fixed-length sampling with a key/value cache: the prompt is computed once, then one column a step.
+
+Details 4 and 10: every response has exactly `length` tokens, end-of-text is a token like any other, and the
+logits are divided by the temperature, in sampling as in scoring. Our own loop instead of `generate`: no generation
+config can interfere, log-probabilities and values come from the same pass, and one uniform number a token makes the
+samples independent of how the batch was split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch.nn import functional as F
+
+Step = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Samples(NamedTuple):
+    """Responses [batch, length] int64, with log-probabilities (nats, at the temperature) and values of the same shape."""
+
+    responses: torch.Tensor
+    logprobs: torch.Tensor
+    values: torch.Tensor
+
+
+def position_ids(mask: torch.Tensor) -> torch.Tensor:
+    """Positions that count real tokens only (detail 3): mask [batch, time] -> [batch, time], pads get 0."""
+    return (mask.long().cumsum(1) - 1).clamp(min=0)
+
+
+def trim_left(ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Drop the columns that are padding in every row; no result changes."""
+    first = int(mask.any(0).long().argmax())
+    return ids[:, first:], mask[:, first:]
+
+
+def body_inputs(ids: torch.Tensor, mask: torch.Tensor) -> dict:
+    """Keyword arguments for a transformers body; without pads neither mask nor positions, which is faster."""
+    if mask.all():
+        return {"input_ids": ids}
+    return {"input_ids": ids, "attention_mask": mask.long(), "position_ids": position_ids(mask)}
+
+
+def pick(logprobs: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """Draw one token a row by inverting the distribution function.
+
+    logprobs: [batch, vocab]; uniform: [batch] float64 in [0, 1). Returns [batch] int64.
+    """
+    cdf = logprobs.double().exp_().cumsum(1)  # [batch, vocab]; float64, so that rare tokens keep their share
+    return torch.searchsorted(cdf, uniform[:, None] * cdf[:, -1:], right=True).squeeze(1).clamp_(max=cdf.shape[1] - 1)
+
+
+@torch.no_grad()
+def sample(
+    lm,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    length: int,
+    temperature: float,
+    uniform: torch.Tensor,
+    value_head: torch.nn.Module | None = None,
+) -> Samples:
+    """Continue left-padded prompts by `length` tokens each.
+
+    ids, mask: [batch, prompt]; uniform: [batch, length] float64, the randomness. Values are zeros without a value
+    head. A value and a log-probability of token t are read at the position before it (section 3.3).
+    """
+    ids, mask = trim_left(ids, mask)
+    head = lm.get_output_embeddings()
+    hidden, step = (start_gpt2 if is_plain_gpt2(lm) else start_any)(lm, ids, mask, length)  # hidden: [batch, width]
+    responses = torch.empty(len(ids), length, dtype=torch.long, device=ids.device)
+    logprobs = torch.empty(len(ids), length, device=ids.device)
+    values = torch.zeros(len(ids), length, device=ids.device)
+    for t in range(length):
+        logp = F.log_softmax(head(hidden).float() / temperature, dim=-1)  # [batch, vocab]
+        token = pick(logp, uniform[:, t])
+        responses[:, t] = token
+        logprobs[:, t] = logp.gather(1, token[:, None]).squeeze(1)
+        if value_head is not None:
+            values[:, t] = value_head(hidden).squeeze(-1)
+        if t + 1 < length:
+            hidden = step(token)
+    return Samples(responses, logprobs, values)
+
+
+def start_any(lm, ids: torch.Tensor, mask: torch.Tensor, length: int) -> tuple[torch.Tensor, Step]:
+    """Prompt pass and step function through plain transformers calls, for any architecture."""
+    out = lm.base_model(**body_inputs(ids, mask), use_cache=True)
+    padded = not bool(mask.all())
+    state = {"cache": out.past_key_values, "mask": mask.long(), "next": mask.sum(1)}
+
+    def step(token: torch.Tensor) -> torch.Tensor:
+        extra = {}
+        if padded:
+            state["mask"] = F.pad(state["mask"], (0, 1), value=1)
+            extra = {"attention_mask": state["mask"], "position_ids": state["next"][:, None]}
+        out = lm.base_model(input_ids=token[:, None], past_key_values=state["cache"], use_cache=True, **extra)
+        state["cache"], state["next"] = out.past_key_values, state["next"] + 1
+        return out.last_hidden_state[:, -1]
+
+    return out.last_hidden_state[:, -1], step
+
+
+def is_plain_gpt2(lm) -> bool:
+    """True for GPT-2 without the optional variations that `start_gpt2` leaves out."""
+    c = lm.config
+    return c.model_type == "gpt2" and c.scale_attn_weights and not (
+        c.add_cross_attention or c.scale_attn_by_inverse_layer_idx or c.reorder_and_upcast_attn
+    )
+
+
+def start_gpt2(lm, ids: torch.Tensor, mask: torch.Tensor, length: int) -> tuple[torch.Tensor, Step]:
+    """The same for GPT-2, with a cache allocated once: a tiny model would spend its time in Python otherwise.
+
+    Checked token for token against `start_any` by the tests.
+    """
+    body, heads = lm.transformer, lm.config.n_head
+    batch, prompt = ids.shape
+    out = body(**body_inputs(ids, mask), use_cache=True)
+    keys, values = [], []  # a tensor [batch, heads, prompt + length, width/heads] a layer
+    for cached in out.past_key_values.layers:
+        keys.append(F.pad(cached.keys, (0, 0, 0, length)))
+        values.append(F.pad(cached.values, (0, 0, 0, length)))
+    bias = None  # [batch, 1, 1, prompt + length]: -inf hides pads
+    if not bool(mask.all()):
+        bias = torch.zeros(batch, 1, 1, prompt + length, dtype=keys[0].dtype, device=ids.device)
+        bias[:, 0, 0, :prompt].masked_fill_(~mask.bool(), float("-inf"))
+    at = {"column": prompt, "position": mask.sum(1)}
+
+    def attend(block, k_all: torch.Tensor, v_all: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        now = at["column"]
+        q, k, v = block.attn.c_attn(x).view(batch, 3, heads, 1, -1).unbind(1)  # [batch, heads, 1, width/heads]
+        k_all[:, :, now : now + 1], v_all[:, :, now : now + 1] = k, v
+        seen = None if bias is None else bias[..., : now + 1]
+        y = F.scaled_dot_product_attention(q, k_all[:, :, : now + 1], v_all[:, :, : now + 1], attn_mask=seen)
+        return block.attn.c_proj(y.reshape(batch, -1))
+
+    def step(token: torch.Tensor) -> torch.Tensor:
+        x = body.wte(token) + body.wpe(at["position"])  # [batch, width]
+        for block, k_all, v_all in zip(body.h, keys, values, strict=True):
+            x = x + attend(block, k_all, v_all, block.ln_1(x))
+            x = x + block.mlp(block.ln_2(x))
+        at["column"], at["position"] = at["column"] + 1, at["position"] + 1
+        return body.ln_f(x)
+
+    return out.last_hidden_state[:, -1], step
