@@ -223,7 +223,7 @@ def _label_axis(axis, labels: pd.Series) -> None:
     axis.set_xlim(-0.15 * smallest if counts[0] <= 0 else counts[0] / 1.3, max(counts[-1], smallest) * 1.4)
     ticks: list[float] = []
     for count in counts:
-        if not ticks or count >= 2 * ticks[-1] and count > 0:
+        if not ticks or (count >= 2 * ticks[-1] and count > 0):
             ticks.append(count)
     axis.set_xticks(ticks, [f"{t:g}" if t < 1000 else f"{t / 1000:g}k" for t in ticks])
     axis.tick_params(axis="x", labelsize=8)

@@ -1,0 +1,139 @@
+"""Where copies come from: longest common subsequence of bigrams, and summaries that copy the start of the input.
+
+The alignment is the post's: bigrams of the summary matched in order to bigrams of the source. It runs bit-parallel
+(rapidfuzz; Hyyrö 2004), one machine word for 64 summary bigrams a source bigram.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from rapidfuzz.distance import LCSseq
+
+from rlhf_lib.analysis import stats, text
+from rlhf_lib.analysis.novelty import ngrams
+from rlhf_lib.samples import summaries
+
+MIN_COPIED_WORDS = 5
+GREETINGS = frozenset({"hi", "hello", "hey", "ok", "okay", "so"})
+INPUTS = ("all", "without preamble", "with preamble")
+
+# The fine-tuned model's share of summaries that copy the start, (articles, posts), by kind of input [post].
+PUBLISHED_COPIES_START = {"all": (0.776, 0.283), "with preamble": (0.014, 0.002)}
+
+
+def coded_bigrams(source: Sequence[str], summary: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Bigrams of two lists of words as integers, the same integer for the same bigram."""
+    codes: dict[tuple[str, ...], int] = {}
+    first, second = ([codes.setdefault(gram, len(codes)) for gram in ngrams(side, 2)] for side in (source, summary))
+    return first, second
+
+
+def lcs_positions(source: Sequence[int], summary: Sequence[int]) -> list[int]:
+    """Places in `source` of one longest common subsequence with `summary`, rising."""
+    opcodes = LCSseq.opcodes(source, summary)
+    return [place for op in opcodes if op.tag == "equal" for place in range(op.src_start, op.src_end)]
+
+
+def copy_positions(samples: pd.DataFrame) -> pd.DataFrame:
+    """Alignment of every sample row with its source.
+
+    Columns: `task, model, query_id, source_length` and `summary_length` (bigrams), `positions` (list of int: matched
+    bigrams' places in the source).
+    """
+    rows = []
+    for row, summary in zip(samples.itertuples(), summaries(samples), strict=True):
+        source, target = coded_bigrams(text.words(text.source_body(row.query, row.task)), text.words(summary))
+        rows.append((row.task, row.model, row.query_id, len(source), len(target), lcs_positions(source, target)))
+    return pd.DataFrame(rows, columns=["task", "model", "query_id", "source_length", "summary_length", "positions"])
+
+
+def copy_density(positions: pd.DataFrame, bins: int = 20) -> pd.DataFrame:
+    """Density of matched bigrams over relative place in the source: `task, model, position, density`.
+
+    `position` is the middle of a bin, 0 the start and 1 the end. Density 1 means: as many as if matches fell evenly.
+    Every match counts alike; NaN for a model that copied nothing.
+    """
+    rows = []
+    for (task, model), group in positions.groupby(["task", "model"], sort=False):
+        relative = [(p + 0.5) / row.source_length for row in group.itertuples() for p in row.positions]
+        counted, edges = np.histogram(relative, bins=bins, range=(0, 1))
+        density = counted * bins / counted.sum() if counted.sum() else np.full(bins, np.nan)
+        rows += [(task, model, middle, value) for middle, value in zip((edges[:-1] + edges[1:]) / 2, density,
+                                                                       strict=True)]
+    return pd.DataFrame(rows, columns=["task", "model", "position", "density"])
+
+
+def copied_share(positions: pd.DataFrame, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Share of a model's summary bigrams that align with the source, micro: `task, model, share, low, high`."""
+    rows = [(task, model, *stats.bootstrap_ratio([len(p) for p in group["positions"]], group["summary_length"],
+                                                 draws, seed))
+            for (task, model), group in positions.groupby(["task", "model"], sort=False)]
+    return pd.DataFrame(rows, columns=["task", "model", "share", "low", "high"])
+
+
+def has_preamble(query: str, task: str) -> bool | None:
+    """Whether an input starts with a preamble by the post's definitions; None for tasks the post says nothing of.
+
+    Articles: a colon in the first three words. Posts: the first word is one of GREETINGS.
+    """
+    body = text.source_body(query)
+    if text.is_article_task(task):
+        return any(":" in word for word in body.split()[:3])
+    if text.is_post_task(task):
+        return text.words(body)[:1] != [] and text.words(body)[0] in GREETINGS
+    return None
+
+
+def copies_start(source: str, summary: str, at_least: int = MIN_COPIED_WORDS) -> bool:
+    """Whether the first sentence of a summary, of at least 5 words, is word for word how the source starts."""
+    first = text.words(next(iter(text.sentences(summary)), ""))
+    return len(first) >= at_least and text.words(source)[: len(first)] == first
+
+
+def copies_first_words(source: str, summary: str, count: int = MIN_COPIED_WORDS) -> bool:
+    """Whether a summary starts with the source's first 5 words (the milder test)."""
+    start = text.words(summary)[:count]
+    return len(start) == count and text.words(source)[:count] == start
+
+
+def count_copies(samples: pd.DataFrame) -> pd.DataFrame:
+    """Start-of-input copying of every row: `task, model, query_id, preamble` (bool or null), `copies_start`,
+    `copies_first_words` (bool). A row's own `starts_with_preamble` goes before the definitions."""
+    rows = []
+    for row, summary in zip(samples.itertuples(), summaries(samples), strict=True):
+        body = text.source_body(row.query, row.task)
+        known = None if pd.isna(row.starts_with_preamble) else bool(row.starts_with_preamble)
+        rows.append((row.task, row.model, row.query_id, has_preamble(row.query, row.task) if known is None else known,
+                     copies_start(body, summary), copies_first_words(body, summary)))
+    frame = pd.DataFrame(rows, columns=["task", "model", "query_id", "preamble", "copies_start",
+                                        "copies_first_words"])
+    return frame.astype({"preamble": "boolean"})
+
+
+def copy_start_table(counts: pd.DataFrame) -> pd.DataFrame:
+    """Share of summaries that copy the start of the input, over all inputs, without and with a preamble.
+
+    `counts` is what `count_copies` returns. Columns: `task, model, inputs, share, low, high` (Wilson), `n`,
+    `first_words_share` (the first-5-words test) and `published` (fine-tuned only). NaN where no input counts.
+    """
+    rows = []
+    for (task, model), group in counts.groupby(["task", "model"], sort=False):
+        preamble = group["preamble"]
+        kinds = {"all": group, "without preamble": group[preamble.eq(False).fillna(False)],
+                 "with preamble": group[preamble.fillna(False)]}
+        for inputs, of_kind in kinds.items():
+            share = stats.wilson(of_kind["copies_start"].sum(), len(of_kind))
+            milder = of_kind["copies_first_words"].mean() if len(of_kind) else float("nan")
+            rows.append((task, model, inputs, *share, len(of_kind), milder, _published(task, model, inputs)))
+    return pd.DataFrame(rows, columns=["task", "model", "inputs", "share", "low", "high", "n", "first_words_share",
+                                       "published"])
+
+
+def _published(task: str, model: str, inputs: str) -> float:
+    pair = PUBLISHED_COPIES_START.get(inputs)
+    if model != "fine-tuned" or pair is None:
+        return float("nan")
+    return pair[0] if text.is_article_task(task) else pair[1] if text.is_post_task(task) else float("nan")
