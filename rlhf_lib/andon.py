@@ -68,7 +68,7 @@ def history(store: LabelStore) -> list[Event]:
 
 
 def state(run: str | None = None, url: str | None = None) -> CordState:
-    """The pulls that hold for `run` now; without a run, those for all runs. url: the label store (None: the default)."""
+    """The pulls that hold for `run` now; without a run, those for all runs. url: as in `LabelStore`."""
     with closing(LabelStore(url)) as store:
         return standing(history(store), run)
 
