@@ -6,6 +6,7 @@ The alignment is the post's: bigrams of the summary matched in order to bigrams 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ from rapidfuzz.distance import LCSseq
 
 from rlhf_lib.analysis import stats, text
 from rlhf_lib.analysis.novelty import ngrams
+from rlhf_lib.errors import KitError
 from rlhf_lib.samples import summaries
 
 MIN_COPIED_WORDS = 5
@@ -24,15 +26,21 @@ INPUTS = ("all", "without preamble", "with preamble")
 PUBLISHED_COPIES_START = {"all": (0.776, 0.283), "with preamble": (0.014, 0.002)}
 
 
-def coded_bigrams(source: Sequence[str], summary: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Bigrams of two lists of words as integers, the same integer for the same bigram."""
+def coded_bigrams(source: Sequence[str], summary: Sequence[str]) -> tuple[str, str]:
+    """Bigrams of two lists of words, one character a bigram, the same character for the same bigram.
+
+    Characters are what rapidfuzz reads fastest. Raises KitError beyond a million different bigrams.
+    """
     codes: dict[tuple[str, ...], int] = {}
-    first, second = ([codes.setdefault(gram, len(codes)) for gram in ngrams(side, 2)] for side in (source, summary))
+    numbers = [[codes.setdefault(gram, len(codes)) for gram in ngrams(side, 2)] for side in (source, summary)]
+    if len(codes) > sys.maxunicode:
+        raise KitError(f"A source and summary with {len(codes):,} different bigrams are too long to align; cut them.")
+    first, second = ("".join(map(chr, side)) for side in numbers)
     return first, second
 
 
-def lcs_positions(source: Sequence[int], summary: Sequence[int]) -> list[int]:
-    """Places in `source` of one longest common subsequence with `summary`, rising."""
+def lcs_positions(source: Sequence, summary: Sequence) -> list[int]:
+    """Places in `source` of one longest common subsequence with `summary`, rising. Any two strings or lists."""
     opcodes = LCSseq.opcodes(source, summary)
     return [place for op in opcodes if op.tag == "equal" for place in range(op.src_start, op.src_end)]
 
@@ -81,33 +89,38 @@ def has_preamble(query: str, task: str) -> bool | None:
     """
     body = text.source_body(query)
     if text.is_article_task(task):
-        return any(":" in word for word in body.split()[:3])
+        return any(":" in word for word in body.split(None, 3)[:3])
     if text.is_post_task(task):
-        return text.words(body)[:1] != [] and text.words(body)[0] in GREETINGS
+        return bool(GREETINGS.intersection(text.words(next(iter(body.split(None, 1)), ""))[:1]))
     return None
 
 
-def copies_start(source: str, summary: str, at_least: int = MIN_COPIED_WORDS) -> bool:
+def first_sentence(summary: str) -> list[str]:
+    """Words of a summary's first sentence."""
+    return text.words(next(iter(text.sentences(summary, 1)), ""))
+
+
+def starts_with(source_words: Sequence[str], start: Sequence[str], at_least: int = MIN_COPIED_WORDS) -> bool:
+    """Whether a source begins word for word with `start`, which must have at least 5 words."""
+    return len(start) >= at_least and list(source_words[: len(start)]) == list(start)
+
+
+def copies_start(source: str, summary: str) -> bool:
     """Whether the first sentence of a summary, of at least 5 words, is word for word how the source starts."""
-    first = text.words(next(iter(text.sentences(summary)), ""))
-    return len(first) >= at_least and text.words(source)[: len(first)] == first
-
-
-def copies_first_words(source: str, summary: str, count: int = MIN_COPIED_WORDS) -> bool:
-    """Whether a summary starts with the source's first 5 words (the milder test)."""
-    start = text.words(summary)[:count]
-    return len(start) == count and text.words(source)[:count] == start
+    return starts_with(text.words(source), first_sentence(summary))
 
 
 def count_copies(samples: pd.DataFrame) -> pd.DataFrame:
-    """Start-of-input copying of every row: `task, model, query_id, preamble` (bool or null), `copies_start`,
-    `copies_first_words` (bool). A row's own `starts_with_preamble` goes before the definitions."""
+    """Start-of-input copying of every row: `task, model, query_id, preamble` (bool or null), `copies_start` and
+    `copies_first_words` (the milder test: the first 5 words alone). A row's own `starts_with_preamble` goes before
+    the definitions."""
     rows = []
     for row, summary in zip(samples.itertuples(), summaries(samples), strict=True):
-        body = text.source_body(row.query, row.task)
+        source = text.words(text.source_body(row.query, row.task))
         known = None if pd.isna(row.starts_with_preamble) else bool(row.starts_with_preamble)
         rows.append((row.task, row.model, row.query_id, has_preamble(row.query, row.task) if known is None else known,
-                     copies_start(body, summary), copies_first_words(body, summary)))
+                     starts_with(source, first_sentence(summary)),
+                     starts_with(source, text.words(summary)[:MIN_COPIED_WORDS])))
     frame = pd.DataFrame(rows, columns=["task", "model", "query_id", "preamble", "copies_start",
                                         "copies_first_words"])
     return frame.astype({"preamble": "boolean"})
