@@ -95,7 +95,7 @@ def labels_frame(conn: Connection, queue: str | None, since: Any, until: Any, ro
     for name in ("best", "best_shown", "round", "gold_best"):
         frame[name] = frame[name].astype("Int64")
     frame["gold"] = pd.Series([row["gold"] for row in rows], dtype=object)  # an index or a verdict, never a float
-    frame["at"] = pd.to_datetime(frame["at"].astype(float), unit="s", utc=True)
+    frame["at"] = pd.to_datetime(frame["at"].astype(float), unit="s", utc=True).dt.round("us")
     return frame.astype({"seconds": float, "is_repeat": bool})
 
 

@@ -129,7 +129,7 @@ class Event:
 def check_text(value: Any, where: str) -> str:
     """The text itself; a KitError beginning with `where` if it is no text or not valid Unicode."""
     if not isinstance(value, str):
-        raise KitError(f"{where} must be text, not {_brief(value)}.")
+        raise KitError(f"{where} must be text, not {brief(value)}.")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:  # lone surrogates: what undecodable bytes become
@@ -141,14 +141,14 @@ def check_name(value: Any, where: str) -> str:
     """A queue's or labeler's name: non-empty text without NUL, which PostgreSQL cannot hold in a column."""
     text = check_text(value, where)
     if not text.strip() or "\x00" in text:
-        raise KitError(f"{where} must be a non-empty name without NUL characters, not {_brief(value)}.")
+        raise KitError(f"{where} must be a non-empty name without NUL characters, not {brief(value)}.")
     return text
 
 
 def check_index(value: Any, n: int, where: str) -> int:
     """A whole number in 0..n-1 (bool and float refused)."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < n:
-        raise KitError(f"{where} must be a whole number from 0 to {n - 1}, not {_brief(value)}.")
+        raise KitError(f"{where} must be a whole number from 0 to {n - 1}, not {brief(value)}.")
     return value
 
 
@@ -166,7 +166,7 @@ def check_json(value: Any, where: str) -> Any:
     elif isinstance(value, float) and not math.isfinite(value):
         raise KitError(f"{where} holds {value}, which JSON has no word for; leave it out or write null.")
     elif not isinstance(value, bool | int | float | None):
-        raise KitError(f"{where} must be plain JSON values, not {_brief(value)}.")
+        raise KitError(f"{where} must be plain JSON values, not {brief(value)}.")
     return value
 
 
@@ -176,7 +176,7 @@ def check_gold(value: Any, kind: str, where: str) -> Any:
         return check_index(value, SAMPLES_PER_KIND[kind], where)
     if kind == "accuracy" and value in VERDICTS:
         return value
-    raise KitError(f"{where} must be a known answer to a {kind} item, not {_brief(value)}.")
+    raise KitError(f"{where} must be a known answer to a {kind} item, not {brief(value)}.")
 
 
 def check_item(row: Any, kind: str, where: str) -> dict[str, Any]:
@@ -184,13 +184,13 @@ def check_item(row: Any, kind: str, where: str) -> dict[str, Any]:
     if kind not in SAMPLES_PER_KIND:
         raise KitError(f"Unknown kind of item {kind!r}: use one of {', '.join(SAMPLES_PER_KIND)}.")
     if not isinstance(row, dict):
-        raise KitError(f"{where} must be an object with the fields query and samples, not {_brief(row)}.")
+        raise KitError(f"{where} must be an object with the fields query and samples, not {brief(row)}.")
     unknown = sorted(str(key) for key in row.keys() - ITEM_FIELDS)
     if unknown:
         raise KitError(f"{where}, field {unknown[0]!r} is not known; put what else you want to keep under 'meta'.")
     n, samples = SAMPLES_PER_KIND[kind], row.get("samples")
     if not isinstance(samples, list | tuple) or len(samples) != n:
-        raise KitError(f"{where}, field 'samples' must be a list of {n} texts for kind {kind}, not {_brief(samples)}.")
+        raise KitError(f"{where}, field 'samples' must be a list of {n} texts for kind {kind}, not {brief(samples)}.")
     payload = {"query": check_text(row.get("query"), f"{where}, field 'query'")}
     payload["samples"] = [check_text(text, f"{where}, field 'samples[{i}]'") for i, text in enumerate(samples)]
     for name in ("reference", "source"):
@@ -200,7 +200,7 @@ def check_item(row: Any, kind: str, where: str) -> dict[str, Any]:
         payload["gold"] = check_gold(row["gold"], kind, f"{where}, field 'gold'")
     payload["meta"] = check_json(row.get("meta") or {}, f"{where}, field 'meta'")
     if not isinstance(payload["meta"], dict):
-        raise KitError(f"{where}, field 'meta' must be an object, not {_brief(row['meta'])}.")
+        raise KitError(f"{where}, field 'meta' must be an object, not {brief(row['meta'])}.")
     return {
         "id": None if row.get("id") is None else check_name(row["id"], f"{where}, field 'id'"),
         "kind": kind,
@@ -214,6 +214,7 @@ def _optional(value, check):
     return None if value is None else check(value)
 
 
-def _brief(value: Any) -> str:
+def brief(value: Any) -> str:
+    """A value as an error names it: ASCII, and short."""
     text = ascii(value) if not isinstance(value, list | dict | tuple) else f"a {type(value).__name__} of {len(value)}"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -6,43 +6,19 @@ PostgreSQL with its default synchronous_commit.
 
 from __future__ import annotations
 
-import os
-import random
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-import rlhf_lib
 from rlhf_lib.errors import KitError
-from rlhf_lib.labels import frames, leases
-from rlhf_lib.labels.schema import (
-    ASIDE_KINDS,
-    EVENT_KINDS,
-    SCHEMA_VERSION,
-    Event,
-    check_item,
-    check_json,
-    check_name,
-    items,
-    kit,
-    metadata,
-    slots,
-)
-
-SQLITE_WAIT_MS = 60_000  # how long a writer waits for its turn before it gives up
-PG_SCHEMA_LOCK, PG_QUEUE_LOCK = 7_301_001, 7_301_002  # advisory locks: any two numbers of our own
-
-
-def default_url() -> str:
-    """RLHF_LABELS_URL, or the file data/labels/labels.sqlite of this checkout."""
-    folder = Path(rlhf_lib.__file__).resolve().parents[1] / "data" / "labels"
-    return os.environ.get("RLHF_LABELS_URL") or f"sqlite:///{folder / 'labels.sqlite'}"
+from rlhf_lib.labels import frames, leases, schema
+from rlhf_lib.labels.database import create_tables, default_url, make_engine, parse_url
+from rlhf_lib.labels.planning import insert_items, make_plan
+from rlhf_lib.labels.schema import ASIDE_KINDS, EVENT_KINDS, Event, check_json, check_name
 
 
 class LabelStore:
@@ -58,12 +34,11 @@ class LabelStore:
     """
 
     def __init__(self, url: str | None = None, now: Callable[[], float] | None = None):
-        url = str(url or default_url())
-        self._url = _parse_url(url if "://" in url else f"sqlite:///{url}")
+        self._url = parse_url(str(url or default_url()))
         self._now = now
         with self._guard("open"):
-            self._engine = _engine(self._url)
-            _create_tables(self._engine)
+            self._engine = make_engine(self._url)
+            create_tables(self._engine)
 
     @property
     def url(self) -> str:
@@ -130,23 +105,18 @@ class LabelStore:
             KitError: naming the item and field that is wrong; nothing is added then.
         """
         check_name(queue, "A queue's name")
-        _check_plan(overlap_share, overlap, repeats, repeat_gap)
-        rows = [check_item(item, kind, f"Item {n}") for n, item in enumerate(items, 1)]
-        known = [check_item(item, kind, f"Gold item {n}") for n, item in enumerate(gold, 1)]
-        for n, row in enumerate(known, 1):
-            if "gold" not in row["payload"]:
-                raise KitError(f"Gold item {n}, field 'gold' is missing: a gold item needs its known answer.")
-        rng = random.Random(seed)
-        copies = _chosen(rng, len(rows), overlap_share, overlap, 1)
-        again = _chosen(rng, len(rows), repeats, True, False)
-        plan = _spread(list(zip(rows, copies, again, strict=True)), [(row, overlap, False) for row in known])
+        shares = {"overlap_share": overlap_share, "repeats": repeats}
+        numbers = {"overlap": overlap, "repeat_gap": repeat_gap}
+        rows, places = make_plan(items, gold, kind, shares, numbers, seed)
         with self.write() as conn:
-            return insert_items(conn, queue, plan, repeat_gap)
+            return insert_items(conn, queue, rows, places)
 
     def count_items(self, queue: str) -> int:
         """How many comparisons a queue holds (0 for one that was never filled)."""
         with self.read() as conn:
-            return conn.scalar(sa.select(sa.func.count()).select_from(items).where(items.c.queue == queue))
+            return conn.scalar(
+                sa.select(sa.func.count()).select_from(schema.items).where(schema.items.c.queue == queue)
+            )
 
     def append(self, event: Event) -> Event:
         """Record something that was said: a flag, note, correction, andon or andon_release.
@@ -215,142 +185,3 @@ class LabelStore:
             ) from error
         except SQLAlchemyError as error:
             raise KitError(f"Could not {doing} the label store {self.url}: {error}.") from error
-
-
-def insert_items(
-    conn: sa.Connection, queue: str, plan: Sequence[tuple[dict, int, bool]], repeat_gap: int = 10
-) -> list[str]:
-    """Write checked items and their slots behind the queue's last one; `plan` holds (item, copies, repeat?)."""
-    if conn.dialect.name == "postgresql":
-        conn.execute(sa.text("select pg_advisory_xact_lock(:n)"), {"n": PG_QUEUE_LOCK})
-    last = conn.scalar(sa.select(sa.func.max(items.c.position)).where(items.c.queue == queue))
-    first = 0 if last is None else last + 1
-    rows = [
-        {**row, "id": row["id"] or f"{queue}-{position:06d}", "queue": queue, "position": position}
-        for position, (row, _, _) in enumerate(plan, first)
-    ]
-    ids = [row["id"] for row in rows]
-    taken = _taken(conn, ids)
-    if taken:
-        raise KitError(f"The item id {taken!r} is given twice or is already in the store; ids must be unique.")
-    places = [
-        slot
-        for row, (_, copies, again) in zip(rows, plan, strict=True)
-        for slot in _slots_of(row, copies, repeat_gap if again else None)
-    ]
-    if rows:
-        conn.execute(sa.insert(items), rows)
-        conn.execute(sa.insert(slots), places)
-    return ids
-
-
-def _slots_of(row: dict, copies: int, gap: int | None) -> list[dict]:
-    common = {name: row[name] for name in ("queue", "kind", "position")} | {"item_id": row["id"], "turn": 0}
-    first = [
-        {**common, "id": f"{row['id']}/{n}", "state": "open", "repeat_of": None, "gap": None} for n in range(copies)
-    ]
-    if gap is None:
-        return first
-    return [*first, {**common, "id": f"{row['id']}/r", "state": "waiting", "repeat_of": first[0]["id"], "gap": gap}]
-
-
-def _taken(conn: sa.Connection, ids: list[str]) -> str | None:
-    seen: set[str] = set()
-    for name in ids:
-        if name in seen:
-            return name
-        seen.add(name)
-    for start in range(0, len(ids), 500):
-        there = conn.scalar(sa.select(items.c.id).where(items.c.id.in_(ids[start : start + 500])).limit(1))
-        if there is not None:
-            return there
-    return None
-
-
-def _chosen(rng: random.Random, n: int, share: float, yes: Any, no: Any) -> list[Any]:
-    """`yes` at round(share * n) of n places, `no` elsewhere."""
-    picked = set(rng.sample(range(n), round(share * n)))
-    return [yes if i in picked else no for i in range(n)]
-
-
-def _spread(rows: list, extra: list) -> list:
-    """The extra rows evenly among the others (one in the middle of each of len(extra) stretches)."""
-    placed = [((i + 0.5) / len(rows), 1, row) for i, row in enumerate(rows)]
-    placed += [((i + 0.5) / len(extra), 0, row) for i, row in enumerate(extra)]
-    return [row for _, _, row in sorted(placed, key=lambda entry: entry[:2])]
-
-
-def _check_plan(overlap_share: float, overlap: int, repeats: float, repeat_gap: int) -> None:
-    for name, share in (("overlap_share", overlap_share), ("repeats", repeats)):
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-            raise KitError(f"{name} must be a share from 0 to 1, not {share!r}.")
-    for name, number in (("overlap", overlap), ("repeat_gap", repeat_gap)):
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise KitError(f"{name} must be a whole number of at least 1, not {number!r}.")
-
-
-def _parse_url(url: str) -> sa.URL:
-    try:
-        parsed = sa.make_url(url)
-    except (SQLAlchemyError, ValueError):
-        raise KitError(
-            "RLHF_LABELS_URL is no database URL; write sqlite:///path/to/labels.sqlite "
-            "or postgresql+psycopg://user:password@host/database."
-        ) from None
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        raise KitError(f"The label store needs SQLite or PostgreSQL, not {parsed.get_backend_name()}.")
-    if parsed.get_backend_name() == "postgresql":
-        return parsed.set(drivername="postgresql+psycopg")
-    return parsed
-
-
-def _engine(url: sa.URL) -> sa.Engine:
-    if url.get_backend_name() == "postgresql":
-        return sa.create_engine(url, pool_pre_ping=True)
-    if not url.database or url.database == ":memory:":
-        raise KitError("The label store needs a file, not memory: write sqlite:///path/to/labels.sqlite.")
-    try:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise KitError(f"Cannot make the folder of {url.database}: {error.strerror}; choose another place.") from error
-    engine = sa.create_engine(url, connect_args={"timeout": SQLITE_WAIT_MS / 1000, "check_same_thread": False})
-    sa.event.listen(engine, "connect", _set_up_sqlite)
-    sa.event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _set_up_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # we say BEGIN ourselves
-    connection.execute(f"PRAGMA busy_timeout = {SQLITE_WAIT_MS}")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    deadline = time.monotonic() + SQLITE_WAIT_MS / 1000
-    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")  # this one does not wait for its turn
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-
-
-def _begin_sqlite(conn: sa.Connection) -> None:
-    writing = conn.get_execution_options().get("kit_write")
-    conn.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
-
-
-def _create_tables(engine: sa.Engine) -> None:
-    with engine.connect() as conn:
-        conn = conn.execution_options(kit_write=True)
-        with conn.begin():
-            if conn.dialect.name == "postgresql":
-                conn.execute(sa.text("select pg_advisory_xact_lock(:n)"), {"n": PG_SCHEMA_LOCK})
-            metadata.create_all(conn)
-            version = conn.scalar(sa.select(kit.c.value).where(kit.c.key == "schema_version"))
-            if version is None:
-                conn.execute(sa.insert(kit).values(key="schema_version", value=str(SCHEMA_VERSION)))
-    if version not in (None, str(SCHEMA_VERSION)):
-        raise KitError(
-            f"The label store {engine.url.render_as_string(hide_password=True)} has layout {version}, this kit "
-            f"reads layout {SCHEMA_VERSION}; export it with the kit that made it, and import it here."
-        )

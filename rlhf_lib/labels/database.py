@@ -1,0 +1,96 @@
+"""Opening the label database: SQLite in WAL mode, or PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+import rlhf_lib
+from rlhf_lib.errors import KitError
+from rlhf_lib.labels.schema import SCHEMA_VERSION, kit, metadata
+
+SQLITE_WAIT_MS = 60_000  # how long a writer waits for its turn before it gives up
+PG_SCHEMA_LOCK = 7_301_001  # an advisory lock: any number of our own
+
+
+def default_url() -> str:
+    """RLHF_LABELS_URL, or the file data/labels/labels.sqlite of this checkout."""
+    folder = Path(rlhf_lib.__file__).resolve().parents[1] / "data" / "labels"
+    return os.environ.get("RLHF_LABELS_URL") or f"sqlite:///{folder / 'labels.sqlite'}"
+
+
+def parse_url(url: str) -> sa.URL:
+    """An SQLAlchemy URL or the path of an SQLite file, checked; KitError (never with the password) if neither."""
+    url = url if "://" in url else f"sqlite:///{url}"
+    try:
+        parsed = sa.make_url(url)
+    except (SQLAlchemyError, ValueError):
+        raise KitError(
+            "RLHF_LABELS_URL is no database URL; write sqlite:///path/to/labels.sqlite "
+            "or postgresql+psycopg://user:password@host/database."
+        ) from None
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise KitError(f"The label store needs SQLite or PostgreSQL, not {parsed.get_backend_name()}.")
+    if parsed.get_backend_name() == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    return parsed
+
+
+def make_engine(url: sa.URL) -> sa.Engine:
+    """Connections on which every transaction says whether it writes (execution option kit_write)."""
+    if url.get_backend_name() == "postgresql":
+        return sa.create_engine(url, pool_pre_ping=True)
+    if not url.database or url.database == ":memory:":
+        raise KitError("The label store needs a file, not memory: write sqlite:///path/to/labels.sqlite.")
+    try:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KitError(f"Cannot make the folder of {url.database}: {error.strerror}; choose another place.") from error
+    engine = sa.create_engine(url, connect_args={"timeout": SQLITE_WAIT_MS / 1000, "check_same_thread": False})
+    sa.event.listen(engine, "connect", _set_up_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves
+    connection.execute(f"PRAGMA busy_timeout = {SQLITE_WAIT_MS}")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    deadline = time.monotonic() + SQLITE_WAIT_MS / 1000
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")  # this one does not wait for its turn
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def _begin_sqlite(conn: sa.Connection) -> None:
+    writing = conn.get_execution_options().get("kit_write")
+    conn.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def create_tables(engine: sa.Engine) -> None:
+    """Make the tables where they are not there yet; KitError if another version of the kit made them."""
+    with engine.connect() as conn:
+        conn = conn.execution_options(kit_write=True)
+        with conn.begin():
+            if conn.dialect.name == "postgresql":
+                conn.execute(sa.text("select pg_advisory_xact_lock(:n)"), {"n": PG_SCHEMA_LOCK})
+            metadata.create_all(conn)
+            version = conn.scalar(sa.select(kit.c.value).where(kit.c.key == "schema_version"))
+            if version is None:
+                conn.execute(sa.insert(kit).values(key="schema_version", value=str(SCHEMA_VERSION)))
+    if version not in (None, str(SCHEMA_VERSION)):
+        raise KitError(
+            f"The label store {engine.url.render_as_string(hide_password=True)} has layout {version}, this kit "
+            f"reads layout {SCHEMA_VERSION}; export it with the kit that made it, and import it here."
+        )
