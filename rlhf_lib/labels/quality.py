@@ -171,6 +171,7 @@ def position_bias(labels: pd.DataFrame, since=None, until=None) -> Reading:
         if bad
         else "no labeler favours a position beyond chance"
     )
+    advice = advice if tried.any() else "too few answers to judge yet"
     spread = ", ".join(f"{share:.0%}" for share in numbers["shares"])
     return Reading("position", numbers, table, f"Picks by position shown: {spread}; {advice}.", bool(bad))
 
@@ -191,6 +192,7 @@ def speed(labels: pd.DataFrame, since=None, until=None, floor: float = FLOOR_SEC
     advice = (
         f"{_names(bad)} answer faster than one can read: check for guessing" if bad else "nobody is too fast to read"
     )
+    advice = advice if table["n"].max() >= ENOUGH else "too few answers to judge yet"
     hasty = f"{numbers['too_fast']:.0%} under the floor of {floor:g} s"
     text = f"Median {numbers['median']:.1f} s an answer; {hasty}; {advice}."
     return Reading("speed", numbers, table, text, bool(bad))

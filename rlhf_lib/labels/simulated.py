@@ -228,3 +228,29 @@ def _paired(score_a, score_b) -> tuple[np.ndarray, np.ndarray]:
     if a.ndim != 1 or a.shape != b.shape or not np.isfinite(np.concatenate([a.ravel(), b.ravel()])).all():
         raise KitError(f"Scores of A and B must be finite numbers, one each a prompt, not {a.shape} and {b.shape}.")
     return a, b
+
+
+class SimulatedClock:
+    """A clock for simulated sessions: it stands still until somebody pretends to read."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def label_all(session, labeler: SimulatedLabeler, limit: int | None = None, clock: SimulatedClock | None = None) -> int:
+    """Let a simulated labeler work through a `LabelSession` of best-of-four items; returns how many it answered.
+
+    With the session's `clock`, an answer takes a simulated reading time (about 4 words a second, log-normal; a second
+    for a guess, which needs no reading), so that the speed figures have something to show.
+    """
+    answered = 0
+    while (limit is None or answered < limit) and (item := session.current()) is not None:
+        if clock is not None:
+            read = sum(len(text.split()) for text in item.texts) / 4 * (1 - labeler.guess)
+            clock.seconds += (1.0 + read) * float(labeler.rng.lognormal(0.0, 0.4))
+        session.answer(labeler.pick(item.context, item.texts))
+        answered += 1
+    return answered
