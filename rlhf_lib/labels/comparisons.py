@@ -1,0 +1,62 @@
+"""What there is to label: four responses to one query, from a file of samples or from the embedded world."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from rlhf_lib.corpora import tinyworld
+from rlhf_lib.errors import KitError
+from rlhf_lib.labels.shown import sentences_of
+
+
+def from_samples(samples: pd.DataFrame, n: int, seed: int = 0) -> list[dict]:
+    """Up to n comparisons from sample rows (columns `query`, `response`, and where there is one `model`).
+
+    Queries with at least four different responses, in random order; the truncated response is shown where there is
+    one, because labelers see what the truncation rule leaves. Raises KitError where no query has four.
+    """
+    missing = [name for name in ("query", "response") if name not in samples.columns]
+    if missing:
+        raise KitError(f"The samples lack the column {missing[0]!r}; write query and response in every row.")
+    text = samples["response"]
+    if "response_truncated" in samples.columns:
+        text = samples["response_truncated"].fillna(text)
+    rows = samples.assign(text=text).drop_duplicates(["query", "text"])
+    groups = rows.groupby("query", sort=True)["text"].agg(list)
+    groups = groups[groups.map(len) >= 4]
+    if groups.empty:
+        raise KitError("No query of these samples has four different responses; sample each query four times.")
+    chosen = groups.sample(min(n, len(groups)), random_state=seed)
+    policy = str(samples["model"].iloc[0]) if "model" in samples.columns and samples["model"].nunique() == 1 else None
+    return [{"query": query, "samples": texts[:4], "policy": policy} for query, texts in chosen.items()]
+
+
+def from_world(n: int, seed: int = 0) -> list[dict]:
+    """n comparisons from the embedded world: the opening of a story, and four continuations out of four stories.
+
+    A stand-in where no model has been sampled yet: the continuations are written by the world's grammar.
+    """
+    items = []
+    for index in range(n):
+        opening, *_ = _cut(tinyworld.story(seed, 5 * index, split="labeling"))
+        others = [_cut(tinyworld.story(seed, 5 * index + k, split="labeling"))[1] for k in range(1, 5)]
+        items.append({"query": opening, "samples": others, "meta": {"made_from": "the embedded world"}})
+    return items
+
+
+def load(samples_path: str | Path | None, n: int, seed: int = 0) -> tuple[list[dict], str]:
+    """n comparisons, from the samples file (Parquet) if it is there, else the world; and a sentence that says which."""
+    path = Path(samples_path) if samples_path else None
+    if path is not None and path.is_file():
+        try:
+            samples = pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise KitError(f"{path} cannot be read as Parquet ({error}); write the samples again.") from None
+        return from_samples(samples, n, seed), f"Samples of the base model, from {path.name}."
+    return from_world(n, seed), "No samples of a model here yet: the embedded world's own sentences stand in for them."
+
+
+def _cut(story: str) -> tuple[str, str]:
+    """The first three sentences of a story, and the two after them."""
+    sentences = [sentence.strip() for sentence in sentences_of(story) if sentence.strip()]
+    return " ".join(sentences[:3]), " ".join(sentences[3:5])
