@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rlhf_lib.errors import KitError
-from rlhf_lib.policy import Policy, atomic_folder, set_dropout
+from rlhf_lib.policy import Policy, atomic_folder, prepare
 from rlhf_lib.profiles import RewardConfig
 from rlhf_lib.sampling import body_inputs, trim_left
 from rlhf_lib.tasks import Queries, QueryStream, Task, left_pad
@@ -121,7 +121,7 @@ class RewardModel(nn.Module):
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
             raise KitError(f"The reward model '{folder}' cannot be opened ({reason}); fit it again.") from error
-        set_dropout(shell, 0.0)
+        prepare(shell)
         model = cls(shell.base_model.to(device))
         with torch.no_grad():
             model.head.weight.copy_(shell.score.weight)
@@ -234,11 +234,13 @@ def four_way_loss(scores: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def accuracy(model: RewardModel, data: Comparisons, micro_batch: int = 64) -> float:
     """Share of comparisons whose best response gets the highest score; chance is 0.25, nan without data."""
+    if not len(data):
+        return float("nan")
     right = [
         (comparison_scores(model, data.rows(i)).argmax(1).cpu() == data.best[i])
         for i in torch.arange(len(data)).split(micro_batch)
     ]
-    return float(torch.cat(right).float().mean()) if len(data) else float("nan")
+    return float(torch.cat(right).float().mean())
 
 
 @torch.no_grad()
