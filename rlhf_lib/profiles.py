@@ -177,7 +177,9 @@ TLDR_TEXT = TextConfig(  # [CODE]
     query_length=500, response_length=75, temperature=0.7, truncate_after=55, truncate_token="\n",
     suffix="\n\nTL;DR:",
 )
-SHORT = dict(query_length=160, response_length=32, truncate_after=20)  # [KIT] 256 positions; 20/32 ~ 55/75
+# [KIT] 256 positions; the embedded world's references have 29 (articles) and 21 tokens (posts), its documents 134
+SHORT_CNNDM = dict(query_length=140, response_length=44, truncate_after=20)
+SHORT_TLDR = dict(query_length=140, response_length=32, truncate_after=14)
 
 
 def _tiny() -> Profile:
@@ -194,12 +196,12 @@ def _tiny() -> Profile:
             STYLE_TEXT, style_reward, replace(ppo, kl_target_share=0.11), SFTConfig(0, 32, 3e-4)
         ),
         cnndm=TaskProfile(
-            replace(CNNDM_TEXT, **SHORT), sum_reward,
+            replace(CNNDM_TEXT, **SHORT_CNNDM), sum_reward,
             replace(ppo, kl_coef=0.1, whiten_rewards=False),  # fixed beta [PAPER]
             SFTConfig(5_000, 32, 3e-4, micro_batch=32),
         ),
         tldr=TaskProfile(
-            replace(TLDR_TEXT, **SHORT), sum_reward,
+            replace(TLDR_TEXT, **SHORT_TLDR), sum_reward,
             replace(ppo, kl_coef=0.03, whiten_rewards=False),  # fixed beta [PAPER]
             SFTConfig(5_000, 32, 3e-4, micro_batch=32),
         ),
@@ -282,7 +284,7 @@ def _set(node, parts: list[str], value, path: str):
     if head not in names:
         raise KitError(f"The profile has no field '{path}': '{head}' is none of {', '.join(names)}.")
     old = getattr(node, head)
-    if rest and not is_dataclass(old) or not rest and is_dataclass(old):
+    if (rest and not is_dataclass(old)) or (not rest and is_dataclass(old)):
         raise KitError(f"'{path}' does not name a single value of the profile; write for example sentiment__ppo__lr.")
     return replace(node, **{head: _set(old, rest, value, path) if rest else _checked(old, value, path)})
 
@@ -290,7 +292,7 @@ def _set(node, parts: list[str], value, path: str):
 def _checked(old, value, path: str):
     """`value`, if its type fits the old value's (int is a float; None may become a number)."""
     wanted = float if isinstance(old, float) else type(old)
-    if old is None or value is None or isinstance(value, bool) == isinstance(old, bool) and isinstance(value, wanted):
+    if old is None or value is None or (isinstance(value, bool) == isinstance(old, bool) and isinstance(value, wanted)):
         return value
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

@@ -1,7 +1,7 @@
 """The embedded world's reader: which sentences are grammatical, and which of a summary's are true."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from rlhf_lib.corpora import tinyworld_grammar as grammar
 from rlhf_lib.corpora import tinyworld_news as news
@@ -11,8 +11,8 @@ _OPENINGS = (news.PREAMBLE, news.GREETING)
 _STORY = tuple(template for group in stories.GROUPS.values() for template in group)
 
 
-@lru_cache(maxsize=None)
-def _templates_of(kind: str) -> tuple[str, ...]:
+@cache
+def templates_of(kind: str) -> tuple[str, ...]:
     plot = (news.ARTICLES | news.POSTS)[kind]
     return tuple(t for part in plot.values() for variants in part for t in variants)
 
@@ -20,7 +20,7 @@ def _templates_of(kind: str) -> tuple[str, ...]:
 @lru_cache(maxsize=200_000)
 def is_grammatical(sentence: str) -> bool:
     """Whether some template of the world makes this sentence."""
-    kinds = (t for kind in news.ARTICLES | news.POSTS for t in _templates_of(kind))
+    kinds = (t for kind in news.ARTICLES | news.POSTS for t in templates_of(kind))
     return any(grammar.match(t, sentence) is not None for t in (*_STORY, *kinds, *_OPENINGS))
 
 
@@ -53,7 +53,7 @@ class Verdict:
 
 
 def _is_true(sentence: str, facts: dict[str, str]) -> bool:
-    for template in _templates_of(facts["kind"]):
+    for template in templates_of(facts["kind"]):
         stated = grammar.match(template, sentence)
         if stated is not None and all(facts.get(slot) == word for slot, word in stated.items()):
             return True

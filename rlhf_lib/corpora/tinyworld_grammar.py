@@ -6,7 +6,7 @@ decided by a program (`parse`), not by a guess. ``{p1}`` is a slot; its class is
 
 import random
 import re
-from functools import lru_cache
+from functools import cache
 
 from rlhf_lib.corpora import tinyworld_words as words
 
@@ -20,7 +20,8 @@ SLOT_CLASS = {
     "office": words.OFFICE, "site": words.SITE, "goods": words.GOODS, "plan": words.PLAN, "cause": words.CAUSE,
     "team": words.TEAM, "sport": words.SPORT, "makes": words.MAKES, "storm": words.STORM, "punish": words.PUNISH,
     "pet": words.PET, "kin": words.KIN, "gadget": words.GADGET, "fault": words.FAULT, "chore": words.CHORE,
-    "party": words.PARTY, "secret": words.SECRET, "she": ["she", "he"], "She": ["She", "He"], "her": ["her", "his"], "Her": ["Her", "His"],
+    "party": words.PARTY, "secret": words.SECRET, "she": ["she", "he"], "She": ["She", "He"],
+    "her": ["her", "his"], "Her": ["Her", "His"],
     "place": PLACE, "color": words.COLOR, "texture": words.TEXTURE, "plain": words.PLAIN, "thing": words.THING,
     "body": words.BODY, "beast": words.BEAST, "go": words.GO, "did": words.DID, "when": words.WHEN, "talk": words.TALK,
     "glad": words.GLAD, "sorry": words.SORRY, "good": words.GOOD, "bad": words.BAD, "joy": words.JOY, "woe": words.WOE,
@@ -67,8 +68,8 @@ def _pattern(slot: str) -> str:
     return "|".join(re.escape(entry) for entry in sorted(SLOT_CLASS[kind], key=len, reverse=True))
 
 
-@lru_cache(maxsize=None)
-def _regex(template: str) -> re.Pattern:
+@cache
+def regex(template: str) -> re.Pattern:
     """The pattern of every sentence a template can make; a slot used twice must hold the same word twice."""
     seen, parts = set(), []
     for part in re.split(r"(\{\w+\})", template):
@@ -86,7 +87,7 @@ def _regex(template: str) -> re.Pattern:
 
 def match(template: str, sentence: str) -> dict[str, str] | None:
     """The facts a sentence states under one template, or None where it does not fit."""
-    found = _regex(template).fullmatch(sentence)
+    found = regex(template).fullmatch(sentence)
     if found is None:
         return None
     return found.groupdict()

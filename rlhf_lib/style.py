@@ -1,0 +1,212 @@
+"""The style tasks from base model to figures: the steps that notebooks 03 and 04 walk through, each made once.
+
+A `StyleRun` names everything a result depends on; its methods make labels, reward model, policy and samples through
+the run's cache, so that asking twice costs nothing and a killed training goes on.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from rlhf_lib import checkpoint, collect, manifest
+from rlhf_lib.corpora import streams
+from rlhf_lib.errors import KitError
+from rlhf_lib.labels import simulated
+from rlhf_lib.metrics import MetricsWriter, read_metrics
+from rlhf_lib.policy import Policy, load_lm
+from rlhf_lib.ppo import train_ppo
+from rlhf_lib.profiles import get_profile, resolve_kl_target
+from rlhf_lib.reward import RewardModel, fit_reward
+from rlhf_lib.tasks import Queries, QueryStream, Task, build_queries
+
+# what labelers go by, and the instrument that no labeler ever used
+JUDGES = {
+    "sentiment": (simulated.vader_sum, simulated.sentiment_count),
+    "descriptiveness": (simulated.descriptiveness_train, simulated.descriptiveness_heldout),
+}
+AGREEMENT = 0.42  # of two labelers on the best of four; people: 38% to 46%
+POOL = 5  # simulated labelers who take turns
+NOISE_ROWS = 1024  # comparisons from which the labelers' noise is set, once
+EVAL_SEED = 7
+
+
+@dataclass(frozen=True)
+class StyleRun:
+    """One style task in one run."""
+
+    run_dir: Path
+    task_name: str
+    profile_name: str = "tiny"
+    model: str = ""  # folder or hub name; empty: the profile's
+    corpus: str = ""  # text or JSONL file; empty: the embedded world
+    seed: int = 1
+
+    @cached_property
+    def profile(self):
+        return get_profile(self.profile_name, **({"model": self.model} if self.model else {}))
+
+    @cached_property
+    def config(self):
+        return self.profile[self.task_name]
+
+    @cached_property
+    def base(self) -> tuple[Policy, object]:
+        """The base model as a frozen policy, and its tokenizer."""
+        lm, tokenizer = load_lm(self._model_path())
+        return Policy(lm).requires_grad_(False), tokenizer
+
+    @cached_property
+    def task(self) -> Task:
+        return Task(self.task_name, self.config.text, self.base[1])
+
+    def _model_path(self) -> str:
+        path = Path(self.profile.model)
+        inside = manifest.ROOT / path
+        return str(inside) if not path.is_absolute() and inside.is_dir() else str(path)
+
+    def _inputs(self, **more) -> dict:
+        """What decides a result, for the cache: the base model and the corpus by content, the rest by value."""
+        model, corpus = Path(self._model_path()), Path(self.corpus or "/")
+        files = {"model": model / "model.safetensors" if model.is_dir() else str(model),
+                 "corpus": corpus if self.corpus else "tinyworld"}  # fmt: skip
+        return files | {"task": self.task_name, "text": self.config.text, "seed": self.seed} | more
+
+    def queries(self, count: int, split: str, seed: int) -> Queries:
+        """The first ``count`` queries of a split; other seeds give other texts of the same split."""
+        texts = islice(streams.style_texts(self.corpus, split, seed), 20 * count)
+        return build_queries(texts, self.task, count)
+
+    # -- labels -----------------------------------------------------------------------------------------------
+
+    def base_measures(self) -> dict:
+        """Sequence entropy of the base (nats), share penalised, and the labelers' noise: measured once, then kept."""
+        def make(path: Path) -> None:
+            queries = self.queries(NOISE_ROWS, "train", 500)
+            raw = collect.sample_texts(self.base[0], queries, self.task, 11)
+            rows = collect.comparisons(self.base[0], queries, self.task, 12)
+            score = JUDGES[self.task_name][0]
+            noise = simulated.calibrate_noise([[score(r) for r in row["responses"]] for row in rows], AGREEMENT)
+            manifest.write_json(path, {
+                "entropy": float(np.mean([r["entropy"] for r in raw])), "noise": noise,
+                "penalised": float(np.mean([r["penalised"] for r in raw])), "comparisons": len(rows),
+            })  # fmt: skip
+        inputs = replace(self, seed=0)._inputs(rows=NOISE_ROWS, agreement=AGREEMENT)
+        return manifest.read_json(manifest.cached(self.run_dir, f"samples/{self.task_name}_base.json", inputs, make))
+
+    def labels(self, count: int | None = None) -> list[dict]:
+        """``count`` simulated four-way labels (default: the profile's) on base samples, collected offline."""
+        total = self.config.reward.labels
+        def make(path: Path) -> None:
+            queries = self.queries(round(total * 1.02) + 8, "train", 1000 + self.seed)
+            rows = collect.comparisons(self.base[0], queries, self.task, 100 + self.seed)[:total]
+            noise, score = self.base_measures()["noise"], simulated.on_response(JUDGES[self.task_name][0])
+            pool = [simulated.SimulatedLabeler(score, noise, 1000 * self.seed + k) for k in range(POOL)]
+            labeled = collect.label_offline(rows, pool)
+            manifest.write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in labeled))
+        inputs = self._inputs(total=total, pool=POOL, agreement=AGREEMENT)
+        path = manifest.cached(self.run_dir, f"samples/{self._name()}_labels.jsonl", inputs, make)
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()][:count]
+
+    def _name(self, labels: int | None = None) -> str:
+        return f"{self.task_name}_s{self.seed}" + (f"_{labels}" if labels is not None else "")
+
+    # -- the two trainings ------------------------------------------------------------------------------------
+
+    def reward_model(self, labels: int | None = None) -> RewardModel:
+        """The reward model fitted to the first ``labels`` labels (default: all of the profile's)."""
+        labels = self.config.reward.labels if labels is None else labels
+        cfg = replace(self.config.reward, labels=labels, batch=min(self.config.reward.batch, max(4, labels // 16)))
+        def make(path: Path) -> None:
+            queries = self.queries(max(2 * cfg.normalize_samples, 64), "train", 2000)
+            model = fit_reward(self.base[0], self.labels(labels), queries, self.task, cfg, self.seed)
+            model.save(path, self.base[1], self.base[0].lm.config)
+        inputs = self._inputs(reward=cfg, pool=POOL, agreement=AGREEMENT)
+        return RewardModel.load(manifest.cached(self.run_dir, f"models/{self._name(labels)}_reward", inputs, make))
+
+    def ppo_config(self):
+        return resolve_kl_target(self.config.ppo, self.base_measures()["entropy"])
+
+    def policy(self, labels: int | None = None, callbacks=()) -> Policy:
+        """The policy trained against that reward model; goes on from its checkpoint if it was stopped."""
+        folder = self._policy_folder(labels, callbacks)
+        return Policy.load(folder / "policy")[0].requires_grad_(False)
+
+    def metrics(self, labels: int | None = None) -> pd.DataFrame:
+        """PPO's metrics, one row an update."""
+        return pd.DataFrame(read_metrics(self._policy_folder(labels) / "metrics.jsonl"))
+
+    def _policy_folder(self, labels: int | None = None, callbacks=()) -> Path:
+        labels = self.config.reward.labels if labels is None else labels
+        cfg = self.ppo_config()
+        def make(path: Path) -> None:
+            saved = checkpoint.load(path / "checkpoint")
+            policy = Policy(load_lm(self._model_path())[0])
+            stream = QueryStream(self.queries(cfg.episodes, "train", 3000 + self.seed), self.task, self.seed)
+            writer = MetricsWriter(path / "metrics.jsonl", saved["step"] if saved else 0)
+            keep = checkpoint.Checkpointer(path / "checkpoint", cfg.save_every)
+            score = self.reward_model(labels).score
+            state = train_ppo(policy, self.base[0], score, stream, cfg, [writer, *callbacks, keep], saved, self.seed)
+            if state.stopped:
+                raise KitError(f"The training of {self._name(labels)} was stopped: {state.stopped}")
+            policy.save(path / "policy", self.base[1])
+            for file in (path / "checkpoint").iterdir():
+                file.unlink()
+        inputs = self._inputs(reward=self.config.reward, labels=labels, ppo=cfg, pool=POOL, agreement=AGREEMENT)
+        return manifest.cached(self.run_dir, f"models/{self._name(labels)}_ppo", inputs, make, resumes=True)
+
+    # -- what came of it --------------------------------------------------------------------------------------
+
+    def samples(self, labels: int | None = None) -> pd.DataFrame:
+        """Base and fine-tuned samples on the profile's held-out prompts, as sample rows (see `samples.py`).
+
+        Two rows a model and prompt: ``shown`` True is what a labeler would see (drawn again until it ends in time),
+        False is raw, as sampled.
+        """
+        def make(path: Path) -> None:
+            queries = self.queries(self.profile.eval_prompts, "test", EVAL_SEED)
+            models = {"zero-shot": self.base[0], "fine-tuned": self.policy(labels)}
+            frames = []
+            for number, (name, policy) in enumerate(models.items()):
+                for shown in (True, False):
+                    seed = 10_000 * self.seed + 10 * number + shown
+                    rows = pd.DataFrame(collect.sample_texts(policy, queries, self.task, seed, only_passing=shown))
+                    frames.append(rows.assign(model=name, shown=shown, query_id=[f"q{i}" for i in range(len(rows))]))
+            frame = pd.concat(frames, ignore_index=True)
+            frame = frame.assign(task=self.task_name, split="test", seed=self.seed, facts=None, reference=None,
+                                 temperature=self.config.text.temperature, starts_with_preamble=None)  # fmt: skip
+            frame.to_parquet(path, index=False)
+        inputs = self._inputs(policy=self._policy_folder(labels), prompts=self.profile.eval_prompts)
+        return pd.read_parquet(manifest.cached(self.run_dir, f"samples/{self._name(labels)}.parquet", inputs, make))
+
+    def preference(self, labels: int | None = None) -> dict:
+        """Fine-tuned against base: the majority of three simulated labelers, and the independent judge.
+
+        Values are `simulated.Preference` (share, low, high, n); ``ceiling`` is what a policy would reach whose every
+        answer were as good as the best one seen for its prompt's whole set.
+        """
+        shown = self.samples(labels).query("shown")
+        texts = {m: shown[shown.model == m].sort_values("query_id").response_truncated for m in shown.model.unique()}
+        noise, (score, independent) = self.base_measures()["noise"], JUDGES[self.task_name]
+        mine = {m: np.array([score(t) for t in column]) for m, column in texts.items()}
+        other = {m: np.array([independent(t) for t in column]) for m, column in texts.items()}
+        tuned, base = mine["fine-tuned"], mine["zero-shot"]
+        best = np.full(len(base), np.quantile(np.concatenate([tuned, base]), 0.99))
+        return {
+            "labelers": simulated.majority_preference(tuned, base, noise, self.profile.labelers, self.seed),
+            "independent": simulated.majority_preference(other["fine-tuned"], other["zero-shot"], 0.0, 1),
+            "ceiling": simulated.noise_ceiling(best, base, noise, self.profile.labelers),
+            "score_base": float(base.mean()), "score_tuned": float(tuned.mean()),
+        }  # fmt: skip
+
+
+def set_threads(count: int = 0) -> int:
+    """Use ``count`` CPU threads (0: leave as it is); returns how many are in use."""
+    if count:
+        torch.set_num_threads(count)
+    return torch.get_num_threads()
