@@ -72,24 +72,14 @@ def rouge_scores(references, texts, processes: int = 2) -> np.ndarray:
         return np.concatenate(list(pool.map(_score_chunk, chunks)))
 
 
-def lead3(samples: pd.DataFrame, max_words: int | None = None) -> list[str]:
-    """The first three sentences of every row's source body, a sentence a line, cut to `max_words` where given."""
-    return [text.lead(text.source_body(row.query, row.task), 3, max_words) for row in samples.itertuples()]
-
-
 def score_samples(samples: pd.DataFrame, processes: int = 2) -> pd.DataFrame:
-    """ROUGE of every row that has a reference: `task, model, query_id, rouge1, rouge2, rougeL, rougeLsum`, 0 to 1."""
-    kept = samples[samples["reference"].notna()]
+    """ROUGE of every row that has a reference: `task, model, query_id, rouge1, rouge2, rougeL, rougeLsum`, 0 to 1.
+
+    Lead-3 is scored like any model, from `baselines.lead3_rows`. A blank reference counts as none.
+    """
+    kept = samples[samples["reference"].fillna("").str.strip() != ""]
     scores = rouge_scores(kept["reference"], summaries(kept), processes)
     return kept[["task", "model", "query_id"]].reset_index(drop=True).join(pd.DataFrame(scores, columns=METRICS))
-
-
-def score_lead3(samples: pd.DataFrame, processes: int = 2, max_words: int | None = None) -> pd.DataFrame:
-    """ROUGE of lead-3 on every different (task, query, reference), as `score_samples` with the model name "lead-3"."""
-    kept = samples[samples["reference"].notna()].drop_duplicates(["task", "query", "reference"])
-    scores = rouge_scores(kept["reference"], lead3(kept, max_words), processes)
-    keys = kept[["task", "query_id", "query", "reference"]].reset_index(drop=True).assign(model="lead-3")
-    return keys.join(pd.DataFrame(scores, columns=METRICS))
 
 
 def rouge_table(scores: pd.DataFrame, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
