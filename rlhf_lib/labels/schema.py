@@ -67,7 +67,7 @@ slots = Table(
     Column("reserved_for", Text),  # a repeat goes to whoever answered the original
     Column("gap", Integer),  # a repeat comes after so many other answers
     Column("due", Integer),  # ... that is, once the labeler has this many
-    Index("slots_draw", "queue", "state", "position"),
+    Index("slots_draw", "queue", "state", "position", "id"),  # in the order of a draw: nothing is sorted
     Index("slots_mine", "queue", "labeler", "state"),
     Index("slots_item", "item_id", "labeler"),
     Index("slots_repeat", "repeat_of"),
