@@ -57,7 +57,7 @@ def _write_estimate(samples: pd.DataFrame, judgements: pd.DataFrame, out: Path) 
         raise KitError(f"{out} cannot be written ({error}): choose another folder with --out.") from error
     print(f"\nAutomatic accuracy estimate ({estimate.method}):")
     print(table.drop(columns="method").round(3).to_string(index=False))
-    print("\nIts agreement with people on the sets it was fitted to, held out by document (other kinds of text: unknown):")
+    print("\nIts agreement with people, held out by document, on the sets it was fitted to (elsewhere it is unknown):")
     print(agreement.round(3).to_string(index=False))
 
 

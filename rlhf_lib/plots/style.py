@@ -33,6 +33,9 @@ MODEL_COLOURS = {
 }
 LABELER_COLOURS = {"hurried": "#E69F00", "careful": "#009E73"}
 RUN_COLOURS = {"this run": "#D55E00", "recorded": "#0072B2", "published": "#000000"}
+FIXED_COLOURS = {**RUN_COLOURS, **LABELER_COLOURS, **MODEL_COLOURS}
+# For names that the kit does not know: Paul Tol's muted colours, apart from one another and from the above.
+OTHER_COLOURS = ("#332288", "#E69F00", "#117733", "#882255", "#44AA99", "#999933", "#AA4499", "#661100", "#6699CC")
 MODEL_ORDER = list(MODEL_COLOURS)
 TASK_TITLES = {"cnndm": "articles (CNN/DM-like)", "tldr": "posts (TL;DR-like)"}
 PUBLISHED_MARK = {
@@ -42,20 +45,22 @@ PUBLISHED_MARK = {
 
 def colour_of(name: str) -> str:
     """The one colour of a model, labeler or run name; a name the kit does not know gets a hue from its spelling."""
-    known = {**RUN_COLOURS, **LABELER_COLOURS, **MODEL_COLOURS}
-    if name in known:
-        return known[name]
+    if name in FIXED_COLOURS:
+        return FIXED_COLOURS[name]
     hue = zlib.crc32(str(name).encode()) / 2**32
     red, green, blue = colorsys.hls_to_rgb(hue, 0.42, 0.6)
     return matplotlib.colors.to_hex((red, green, blue))
 
 
-def colours_of_runs(names) -> dict[str, str]:
-    """A colour a run of one figure: the fixed ones where a name has one, else the palette's in order of appearance."""
-    names = list(dict.fromkeys(names))
-    known = {**RUN_COLOURS, **LABELER_COLOURS, **MODEL_COLOURS}
-    palette = iter(sns.color_palette("colorblind").as_hex())
-    return {n: known[n] if n in known else next(palette, None) or colour_of(n) for n in names}
+def colours_for(names) -> dict[str, str]:
+    """A colour a name of one figure: the fixed ones where a name has one, else OTHER_COLOURS in the names' order.
+
+    Names unknown to the kit (other people's models) are taken in alphabetical order, so that figures of the same
+    models agree.
+    """
+    unknown = sorted({str(n) for n in names if n not in FIXED_COLOURS})
+    others = dict(zip(unknown, OTHER_COLOURS, strict=False))
+    return {n: others.get(str(n)) or colour_of(n) for n in dict.fromkeys(names)}
 
 
 def ordered(names) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -10,7 +12,7 @@ from matplotlib.figure import Figure
 
 from rlhf_lib.plots.style import (
     PUBLISHED_MARK,
-    colour_of,
+    colours_for,
     error_lengths,
     figure_legend,
     new_figure,
@@ -19,6 +21,8 @@ from rlhf_lib.plots.style import (
     require_columns,
     task_title,
 )
+
+METRIC_TITLES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
 
 
 def novelty_figure(data: pd.DataFrame) -> Figure:
@@ -35,20 +39,19 @@ def rouge_bars(data: pd.DataFrame) -> Figure:
     """ROUGE F1 of every model, a panel a task. Columns: `task, model, metric, score` (0 to 100), optional `low, high`,
     `published`."""
     require_columns(data, ["task", "model", "metric", "score"], "rouge_bars")
-    tasks, models = list(dict.fromkeys(data["task"])), ordered(data["model"])
+    tasks, colours = list(dict.fromkeys(data["task"])), colours_for(data["model"])
     metrics = list(dict.fromkeys(data["metric"]))
     figure, axes = new_figure(1, len(tasks), width=5.2, height=3.6, sharey=True)
-    width = 0.8 / len(models)
     for axis, task in zip(axes[0], tasks, strict=True):
-        for i, model in enumerate(models):
-            rows = data[(data["task"] == task) & (data["model"] == model)].set_index("metric").reindex(metrics)
-            places = np.arange(len(metrics)) + (i - (len(models) - 1) / 2) * width
-            axis.bar(places, rows["score"], width, color=colour_of(model), label=model,
+        of_task = data[data["task"] == task]
+        width = 0.8 / of_task["model"].nunique()
+        for model, rows, places in _beside(of_task, "metric", metrics):
+            axis.bar(places, rows["score"], width, color=colours[model], label=model,
                      yerr=error_lengths(rows, "score"), error_kw={"linewidth": 1, "ecolor": "#555555"})
             if "published" in rows:
                 axis.plot(places, rows["published"], label="published", **(PUBLISHED_MARK | {"markersize": 4}))
         axis.set(title=task_title(task), xlabel="", ylabel="F1 × 100" if task == tasks[0] else "")
-        axis.set_xticks(range(len(metrics)), metrics)
+        axis.set_xticks(range(len(metrics)), [METRIC_TITLES.get(m, m) for m in metrics])
         axis.grid(visible=False, axis="x")
     figure_legend(figure, axes)
     return figure
@@ -62,22 +65,21 @@ def copy_map(data: pd.DataFrame, max_position: int = 500, contexts: int = 200) -
     start stands as a block at the upper left; white is source, dark is matched, grey is past the end of the source.
     """
     require_columns(data, ["task", "model", "source_length", "positions"], "copy_map")
-    tasks, models = list(dict.fromkeys(data["task"])), ordered(data["model"])
-    figure, axes = new_figure(len(tasks), len(models), width=2.1, height=2.9)
+    tasks, colours = list(dict.fromkeys(data["task"])), colours_for(data["model"])
+    widest = data.groupby("task")["model"].nunique().max()
+    figure, axes = new_figure(len(tasks), widest, width=2.1, height=2.9)
     for row, task in zip(axes, tasks, strict=True):
         of_task = data[data["task"] == task]
         width = int(min(of_task["source_length"].max(), max_position))
-        for axis, model in zip(row, models, strict=True):
+        for axis in row[of_task["model"].nunique():]:
+            axis.set_axis_off()
+        for axis, model in zip(row, ordered(of_task["model"]), strict=False):
             rows = of_task[of_task["model"] == model].head(contexts)
-            if rows.empty:
-                axis.set_axis_off()
-                continue
-            colours = ListedColormap(["white", colour_of(model), "#E4E4E4"])
-            axis.imshow(stacked_contexts(rows, width), aspect="auto", cmap=colours, vmin=0, vmax=2,
-                        interpolation="nearest", extent=(0, width, len(rows), 0))
+            axis.imshow(stacked_contexts(rows, width), aspect="auto", vmin=0, vmax=2, interpolation="nearest",
+                        cmap=ListedColormap(["white", colours[model], "#E4E4E4"]), extent=(0, width, len(rows), 0))
             axis.set_title(model, fontsize=9)
             axis.tick_params(labelsize=7)
-            axis.set_xlabel("source position (bigrams)" if task == tasks[-1] else "", fontsize=8)
+            axis.set_xlabel("source position (bigrams)", fontsize=8)
             axis.grid(visible=False)
         row[0].set_ylabel(f"{task_title(task)}\ncontexts, sorted")
     return figure
@@ -104,16 +106,18 @@ def copy_density(data: pd.DataFrame) -> Figure:
     (1 everywhere: copied from everywhere alike).
     """
     require_columns(data, ["task", "model", "position", "density"], "copy_density")
-    tasks, models = list(dict.fromkeys(data["task"])), ordered(data["model"])
+    tasks, colours = list(dict.fromkeys(data["task"])), colours_for(data["model"])
     figure, axes = new_figure(1, len(tasks), width=4.8, height=3.4, sharey=True)
     for axis, task in zip(axes[0], tasks, strict=True):
-        for model in models:
-            rows = data[(data["task"] == task) & (data["model"] == model)].sort_values("position")
-            axis.plot(rows["position"], rows["density"], color=colour_of(model), label=model, linewidth=1.6)
+        of_task = data[data["task"] == task]
+        for model in ordered(of_task["model"]):
+            rows = of_task[of_task["model"] == model].sort_values("position")
+            axis.plot(rows["position"], rows["density"], color=colours[model], label=model, linewidth=1.6)
         axis.axhline(1, color="black", linestyle=":", linewidth=1)
         percent_axis(axis, "x")
-        axis.set(title=task_title(task), xlabel="relative position in the source", ylim=(0, None),
+        axis.set(title=task_title(task), xlabel="relative position in the source",
                  ylabel="density of matched bigrams" if task == tasks[0] else "")
+    axes[0, 0].set_ylim(bottom=0)
     figure_legend(figure, axes)
     return figure
 
@@ -153,22 +157,29 @@ def preference_matrix(data: pd.DataFrame) -> Figure:
 
 def _dots_by_unit(data: pd.DataFrame, unit: str, value: str, ylabel: str) -> Figure:
     """Shares with intervals, a group of dots a unit, a colour a model, a panel a task; published as open marks."""
-    tasks, models = list(dict.fromkeys(data["task"])), ordered(data["model"])
+    tasks, colours = list(dict.fromkeys(data["task"])), colours_for(data["model"])
     units = list(dict.fromkeys(data[unit]))
     figure, axes = new_figure(1, len(tasks), width=5.2, height=3.6, sharey=True)
     for axis, task in zip(axes[0], tasks, strict=True):
-        for i, model in enumerate(models):
-            rows = data[(data["task"] == task) & (data["model"] == model)].set_index(unit).reindex(units)
-            places = np.arange(len(units)) + (i - (len(models) - 1) / 2) * 0.8 / len(models)
+        for model, rows, places in _beside(data[data["task"] == task], unit, units):
             axis.errorbar(places, rows[value], yerr=error_lengths(rows, value), fmt="o", markersize=5, capsize=2,
-                          color=colour_of(model), label=model)
+                          color=colours[model], label=model)
             if "published" in rows and rows["published"].notna().any():
                 axis.plot(places, rows["published"], label="published", **PUBLISHED_MARK)
         for edge in np.arange(len(units) - 1) + 0.5:
             axis.axvline(edge, color="#DDDDDD", linewidth=0.8)
         percent_axis(axis, "y", -0.03, 1.03)
         axis.set_xticks(range(len(units)), units)
+        axis.set_xlim(-0.5, len(units) - 0.5)
         axis.grid(visible=False, axis="x")
         axis.set(title=task_title(task), xlabel="", ylabel=ylabel if task == tasks[0] else "")
     figure_legend(figure, axes)
     return figure
+
+
+def _beside(data: pd.DataFrame, unit: str, units: list) -> Iterator[tuple[str, pd.DataFrame, np.ndarray]]:
+    """(model, its rows in the order of `units`, their places) so that a group's models stand beside one another."""
+    models = ordered(data["model"])
+    for i, model in enumerate(models):
+        rows = data[data["model"] == model].set_index(unit).reindex(units)
+        yield model, rows, np.arange(len(units)) + (i - (len(models) - 1) / 2) * 0.8 / len(models)

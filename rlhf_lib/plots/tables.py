@@ -6,7 +6,7 @@ import html
 
 import pandas as pd
 
-from rlhf_lib.plots.style import colour_of, ordered, require_columns
+from rlhf_lib.plots.style import colours_for, ordered, require_columns
 
 
 def samples_side_by_side(samples: pd.DataFrame, limit: int = 5, query_characters: int = 600) -> str:
@@ -21,7 +21,8 @@ def samples_side_by_side(samples: pd.DataFrame, limit: int = 5, query_characters
     has_reference = "reference" in samples and samples["reference"].notna().any()
     heads = ["prompt"] + (["reference"] if has_reference else []) + models
     lines = ['<table style="table-layout:fixed;width:100%;border-collapse:collapse">', "<thead><tr>"]
-    lines += [_head_cell(head) for head in heads]
+    colours = colours_for(models) | {"prompt": "#ffffff", "reference": "#000000"}
+    lines += [_head_cell(head, colours[head]) for head in heads]
     lines.append("</tr></thead><tbody>")
     for _, rows in list(samples.groupby("query_id", sort=False))[:limit]:
         first = rows.iloc[0]
@@ -44,9 +45,8 @@ def _shortened(text: str, characters: int) -> str:
     return text if len(text) <= characters else f"{text[:characters]} … ({len(text) - characters} more characters)"
 
 
-def _head_cell(name: str) -> str:
+def _head_cell(name: str, colour: str) -> str:
     """A column's name over a bar in its model's colour."""
-    colour = colour_of(name) if name != "prompt" else "#ffffff"
     return (f'<th scope="col" style="text-align:left;vertical-align:bottom;border-bottom:3px solid {colour}">'
             f"{html.escape(name)}</th>")
 

@@ -11,7 +11,7 @@ from rlhf_lib.errors import KitError
 from rlhf_lib.plots.style import (
     PUBLISHED_MARK,
     colour_of,
-    colours_of_runs,
+    colours_for,
     error_lengths,
     figure_legend,
     new_figure,
@@ -67,7 +67,7 @@ def ppo_curves(metrics: pd.DataFrame, kl_target: float | None = None, kl_band: f
         raise KitError(f"The figure ppo_curves needs at least one of the columns {', '.join(PPO_PANELS)}.")
     figure, axes = new_figure(1, len(panels), width=3.3, height=2.8)
     runs = metrics.assign(run=metrics.get("run", "this run"))
-    colours = colours_of_runs(runs["run"])
+    colours = colours_for(runs["run"])
     for axis, name in zip(axes[0], panels, strict=True):
         for run, rows in runs.groupby("run", sort=False):
             axis.plot(rows[x], rows[name], color=colours[run], label=run, linewidth=1.5)
@@ -157,7 +157,7 @@ def reward_kl_frontier(data: pd.DataFrame, optimum: pd.DataFrame | None = None) 
     """
     require_columns(data, ["kl", "reward", "run"], "reward_kl_frontier")
     figure, axes = new_figure(width=5.8, height=4.0)
-    axis, colours = axes[0, 0], colours_of_runs(data["run"])
+    axis, colours = axes[0, 0], colours_for(data["run"])
     for run, rows in data.groupby("run", sort=False):
         rows = rows.sort_values("kl")
         if str(run).startswith("published"):
@@ -183,7 +183,7 @@ def sign_flip(data: pd.DataFrame, pulls: pd.DataFrame | None = None) -> Figure:
     metrics = list(dict.fromkeys(data["metric"]))
     figure, axes = new_figure(1, len(metrics), width=3.7)
     reasons = [] if pulls is None else list(dict.fromkeys(pulls["reason"]))
-    colours = colours_of_runs(data["run"])
+    colours = colours_for(data["run"])
     styles = dict(zip(reasons, sns.color_palette("dark", max(len(reasons), 1)), strict=False))
     for axis, metric in zip(axes[0], metrics, strict=True):
         for run, rows in data[data["metric"] == metric].groupby("run", sort=False):
