@@ -87,6 +87,8 @@ def make_rollout(
     scores = score_fn(query_ids, query_mask, cut, cut_mask).float().to(policy.device)
     if scores.shape != (cfg.batch,):
         raise KitError(f"The score function gave shape {list(scores.shape)}; it must give one number for each response.")
+    if not torch.isfinite(scores).all():
+        raise KitError("The score function gave NaN or infinity; fit the reward model again with a lower learning rate.")
     # 4. penalise: no truncate token in time replaces the score
     passes = task.passes(samples.responses)
     scores = task.penalise(scores, samples.responses)
