@@ -114,7 +114,7 @@ def _jsonl_rows(path: Path, kind: str) -> Iterator[tuple[int, dict]]:
     number = 0
     try:
         with gzip.open(path, "rb") if kind == ".jsonl.gz" else open(path, "rb") as lines:
-            for number, line in enumerate(lines, start=1):  # noqa: B007 - told in the error below
+            for number, line in enumerate(lines, start=1):
                 if line.strip():
                     yield number, json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
     except (ValueError, RecursionError) as error:  # ValueError covers bad JSON and bad UTF-8

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from rlhf_lib.errors import KitError
 from rlhf_lib.labels.quality import CHANCE, FLOOR_SECONDS, PUBLISHED, Reading
-from rlhf_lib.plots.style import colours_of_runs, new_figure, percent_axis, require_columns
+from rlhf_lib.plots.style import colours_for, new_figure, percent_axis, require_columns
 
 PEOPLE = "#999999"
 ALARM = "#D55E00"
@@ -88,7 +88,7 @@ def drift_by_labeler(reading: Reading) -> Figure:
     _refuse_empty(reading.table, reading)
     table = reading.table.reset_index()
     figure, axes = new_figure(columns=2, width=4.2)
-    colours = colours_of_runs(table["labeler"])
+    colours = colours_for(table["labeler"])
     for name, mine in table.groupby("labeler"):
         for axis, column in zip(axes[0], ("agrees", "seconds"), strict=True):
             axis.plot(
