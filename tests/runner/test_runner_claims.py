@@ -126,7 +126,7 @@ def test_exit_status_only_when_a_status_is_left(tmp_path, status, value, whole, 
         "profile",
         "labelers",
     ]
-    assert set(wanted) <= set(row) and row["left"] is left
+    assert wanted <= set(row) and row["left"] is left
     assert ("Left their recorded status: c" in capsys.readouterr().out) is left
     assert "88.0%" in (tmp_path / "claims.md").read_text()
     assert claims.check(tmp_path, "smoke", file, whole)[0] == 0, "recorded for another profile"
