@@ -53,7 +53,7 @@ def load(folder: str | Path, device: str = "cpu") -> dict | None:
 
 
 class Checkpointer:
-    """Callback: save every `every` updates, at the last one, and when training is stopped. List it after MetricsWriter."""
+    """Callback: save every `every` updates, at the last one, and when stopped. List it after MetricsWriter."""
 
     def __init__(self, folder: str | Path, every: int):
         self.folder, self.every, self._saved = Path(folder), every, -1

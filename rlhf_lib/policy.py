@@ -56,7 +56,7 @@ def _load_model(name: str, dtype: torch.dtype):
     missing = sorted(k for k in info["missing_keys"] if k not in tied)
     if missing or info.get("mismatched_keys"):
         what = missing[0] if missing else str(next(iter(info["mismatched_keys"])))
-        raise KitError(f"The weights in '{name}' do not fit its config.json (for example {what}); save the model again.")
+        raise KitError(f"The weights in '{name}' do not fit its config.json (see {what}); save the model again.")
     prepare(model)
     check_architecture(model)
     return model
@@ -244,7 +244,7 @@ def _chunks(size: int, *tensors: torch.Tensor):
     return zip(*(t.split(size) for t in tensors), strict=True)
 
 
-class atomic_folder:  # noqa: N801 - reads like a function: `with atomic_folder(path) as temporary`
+class atomic_folder:
     """Write a folder beside its final place and swap it in at the end; an error leaves the old one as it was."""
 
     def __init__(self, folder: str | Path):

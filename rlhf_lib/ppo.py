@@ -86,9 +86,9 @@ def make_rollout(
     # 3. score: query and response, without the prompt's prefix and suffix
     scores = score_fn(query_ids, query_mask, cut, cut_mask).float().to(policy.device)
     if scores.shape != (cfg.batch,):
-        raise KitError(f"The score function gave shape {list(scores.shape)}; it must give one number for each response.")
+        raise KitError(f"The score function gave shape {list(scores.shape)}; it must give one number for each.")
     if not torch.isfinite(scores).all():
-        raise KitError("The score function gave NaN or infinity; fit the reward model again with a lower learning rate.")
+        raise KitError("The score function gave NaN or infinity; fit the reward model with a lower learning rate.")
     # 4. penalise: no truncate token in time replaces the score
     passes = task.passes(samples.responses)
     scores = task.penalise(scores, samples.responses)

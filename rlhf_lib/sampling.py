@@ -18,7 +18,7 @@ Step = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Samples(NamedTuple):
-    """Responses [batch, length] int64, with log-probabilities (nats, at the temperature) and values of the same shape."""
+    """Responses [batch, length] int64; log-probabilities (nats, at the temperature) and values of that shape."""
 
     responses: torch.Tensor
     logprobs: torch.Tensor

@@ -37,7 +37,7 @@ def summary_pairs(articles: Iterable[str], summaries: Iterable[str], task: Task)
     pairs = []
     for article, summary in zip(articles, summaries, strict=True):
         query = task.query_tokens(article)
-        target = task.encode(" " + " ".join(summary.split())) + [task.truncate_id]
+        target = [*task.encode(" " + " ".join(summary.split())), task.truncate_id]
         if query is not None and len(target) > 1:
             pairs.append((task.prefix_ids + query + task.suffix_ids, target[: task.text.response_length]))
     return pairs

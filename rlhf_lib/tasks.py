@@ -118,7 +118,7 @@ def left_pad(rows: list[list[int]], width: int, pad_id: int) -> tuple[torch.Tens
 
 @dataclass
 class Queries:
-    """Encoded queries of one split: ids [n, query] int64, mask [n, query] bool, source: row of each in its text list."""
+    """Encoded queries of one split: ids [n, query] int64, mask [n, query] bool, source: where in the texts each was."""
 
     ids: torch.Tensor
     mask: torch.Tensor
@@ -141,9 +141,9 @@ def build_queries(texts: Iterable[str], task: Task, limit: int | None = None) ->
         if ids is not None:
             rows.append(ids)
             source.append(i)
-    if not rows or limit is not None and len(rows) < limit:
+    if not rows or (limit is not None and len(rows) < limit):
         wanted = f"{limit} queries were asked for" if limit else "at least one is needed"
-        raise KitError(f"The texts for '{task.name}' make {len(rows)} queries, but {wanted}; give more or longer texts.")
+        raise KitError(f"The texts for '{task.name}' make {len(rows)} queries but {wanted}; give more or longer ones.")
     ids, mask = left_pad(rows, task.text.query_length, task.pad_id)
     return Queries(ids, mask, source)
 

@@ -13,7 +13,7 @@ from rlhf_lib.errors import KitError
 from rlhf_lib.rng import capture_rng, restore_rng
 
 
-class StopTraining(Exception):  # noqa: N818 - a signal, not an error
+class StopTraining(Exception):
     """Raised (or returned) by a callback to end training after the current update; says why."""
 
 

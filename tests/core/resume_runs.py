@@ -96,7 +96,9 @@ def run(folder: Path, scenario: str | None) -> None:
     writer = MetricsWriter(folder / "metrics.jsonl", saved["step"] if saved else 0)
     keep = checkpoint.Checkpointer(folder, CFG.save_every)
     callbacks = [count, writer, after_row, keep, at_the_end]
-    train_ppo(policy, reference, score, stream(tiny_tokenizer()), CFG, callbacks, resume=saved, seed=5)
+    queries = stream(tiny_tokenizer())
+    queries.task.penalise = lambda scores, responses: scores  # or a random model's noise would never be heard
+    train_ppo(policy, reference, score, queries, CFG, callbacks, resume=saved, seed=5)
     torch.save(policy.state_dict(), folder / "end.pt")
 
 

@@ -138,7 +138,9 @@ def test_prompt_is_computed_once(policy, monkeypatch, generator):
     columns = []
     original = policy.lm.transformer.ln_f.forward
     monkeypatch.setattr(
-        policy.lm.transformer.ln_f, "forward", lambda x: columns.append(x.shape[1] if x.dim() == 3 else 1) or original(x)
+        policy.lm.transformer.ln_f,
+        "forward",
+        lambda x: columns.append(x.shape[1] if x.dim() == 3 else 1) or original(x),
     )
     policy.sample(*prompts(False), 8, 0.7, generator)
     assert columns == [9] + [1] * 7

@@ -139,9 +139,8 @@ def test_gae_is_the_brute_force_sum(gamma, lam):
     padded = torch.cat([values, torch.zeros(6, 1)], 1)  # terminal value 0
     for b in range(6):
         for t in range(5):
-            total = sum(
-                (gamma * lam) ** (k - t) * (rewards[b, k] + gamma * padded[b, k + 1] - padded[b, k]) for k in range(t, 5)
-            )
+            deltas = [rewards[b, k] + gamma * padded[b, k + 1] - padded[b, k] for k in range(5)]
+            total = sum((gamma * lam) ** (k - t) * deltas[k] for k in range(t, 5))
             assert found[b, t].item() == pytest.approx(total.item(), abs=1e-5)
 
 
@@ -347,13 +346,13 @@ def test_ppo_raises_the_score_and_flipping_its_sign_lowers_it(tokenizer, no_pena
 
 def test_larger_beta_keeps_the_policy_nearer(tokenizer):
     ends = []
-    for beta in (0.0, 4.0):
+    for beta in (0.0, 1.0):
         policy, rows = Policy(tiny_lm()), []
-        cfg = PPOConfig(episodes=64 * 8, batch=64, lr=3e-3, kl_coef=beta)
+        cfg = PPOConfig(episodes=64 * 12, batch=64, lr=1e-3, kl_coef=beta)
         callback = lambda s, rows=rows: rows.append(s.metrics["objective/kl"])  # noqa: E731
         train_ppo(policy, policy.frozen_copy(), count_low, stream(tokenizer), cfg, [callback])
         ends.append(rows[-1])
-    assert ends[0] > 1.4 * ends[1]
+    assert ends[0] > 3 * ends[1]
 
 
 @pytest.mark.parametrize("raises", [True, False])

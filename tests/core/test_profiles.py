@@ -31,9 +31,11 @@ def test_released_codes_values():
 
 def test_papers_values():
     p = get_profile("gpt2-large")
-    assert (p.cnndm.ppo.kl_coef, p.tldr.ppo.kl_coef, p.cnndm.ppo.kl_target, p.tldr.ppo.kl_target) == (0.1, 0.03, None, None)
+    assert (p.cnndm.ppo.kl_coef, p.tldr.ppo.kl_coef) == (0.1, 0.03)
+    assert (p.cnndm.ppo.kl_target, p.tldr.ppo.kl_target) == (None, None)
     assert (p.sentiment.ppo.kl_target, p.descriptiveness.ppo.kl_target) == (10.0, 6.0)
-    assert (p.sentiment.ppo.batch, p.sentiment.ppo.lr, p.cnndm.ppo.batch, p.cnndm.ppo.lr) == (1024, 1.41e-5, 512, 7.07e-6)
+    assert (p.sentiment.ppo.batch, p.sentiment.ppo.lr) == (1024, 1.41e-5)
+    assert (p.cnndm.ppo.batch, p.cnndm.ppo.lr) == (512, 7.07e-6)
     assert {p[t].ppo.episodes for t in TASKS} == {2_000_000}
     assert (p.sentiment.reward.batch, p.tldr.reward.batch, p.tldr.reward.lr) == (8, 32, 1.77e-5)
     assert p.sentiment.sft.examples > 0  # the reference is first fine-tuned on BookCorpus
@@ -47,9 +49,8 @@ def test_tiny_fits_the_shipped_model_and_keeps_the_papers_gain():
         ppo, text = p[name].ppo, p[name].text
         assert text.query_length + text.response_length < 240
         assert ppo.batch / ppo.kl_horizon == pytest.approx(0.1)
-        assert text.truncate_after / text.response_length == pytest.approx(
-            get_profile("gpt2")[name].text.truncate_after / get_profile("gpt2")[name].text.response_length, abs=0.12
-        )
+        assert 0 < text.truncate_after < text.response_length
+    assert p.sentiment.text == p.descriptiveness.text == get_profile("gpt2").sentiment.text
     assert (p.sentiment.ppo.kl_target_share, p.descriptiveness.ppo.kl_target_share) == (0.19, 0.11)
     assert resolve_kl_target(p.sentiment.ppo, 50.0).kl_target == pytest.approx(9.5)
     assert resolve_kl_target(p.cnndm.ppo, 50.0) == p.cnndm.ppo

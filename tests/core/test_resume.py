@@ -1,4 +1,4 @@
-"""PPO killed anywhere and resumed is the uninterrupted run; checkpoints and metric files survive what happens to them."""
+"""PPO killed anywhere and resumed is the uninterrupted run; checkpoints and metric files survive accidents."""
 
 import io
 import json

@@ -161,7 +161,8 @@ def test_fitting_learns_the_rule_and_reports_held_out_accuracy(task):
     before = {k: v.clone() for k, v in reference.state_dict().items()}
     seen = []
     model = fit_reward(
-        reference, make_rows(task, 1500), build_queries(TEXTS, task), task, CFG, callbacks=[lambda s: seen.append(s.metrics)]
+        reference, make_rows(task, 1500), build_queries(TEXTS, task), task, CFG,
+        callbacks=[lambda s: seen.append(s.metrics)],
     )
     assert model.report["heldout_accuracy"] > 0.36  # chance plus three standard errors of about 150
     assert model.report["train"] + model.report["heldout"] == 1500
@@ -174,7 +175,9 @@ def test_fitting_learns_the_rule_and_reports_held_out_accuracy(task):
 
 def test_micro_batches_give_the_same_fit(task):
     fits = [
-        fit_reward(Policy(tiny_lm()), make_rows(task, 80), build_queries(TEXTS, task), task, replace(CFG, micro_batch=m))
+        fit_reward(
+            Policy(tiny_lm()), make_rows(task, 80), build_queries(TEXTS, task), task, replace(CFG, micro_batch=m)
+        )
         for m in (16, 5)
     ]
     data, _ = encode_labels(make_rows(task, 20, seed=5), task)

@@ -43,7 +43,8 @@ def test_fine_tuning_learns_with_a_cosine_rate_and_dropout_only_inside():
     assert {m.p for m in lm.modules() if isinstance(m, torch.nn.Dropout)} == {0.0}
     assert rows[-1]["sft/loss"] < rows[0]["sft/loss"] - 1
     n = len(rows)
-    assert [r["sft/lr"] for r in rows] == pytest.approx([3e-3 * 0.5 * (1 + math.cos(math.pi * i / n)) for i in range(n)])
+    cosine = [3e-3 * 0.5 * (1 + math.cos(math.pi * i / n)) for i in range(n)]
+    assert [r["sft/lr"] for r in rows] == pytest.approx(cosine)
 
 
 def test_micro_batches_are_exact():
