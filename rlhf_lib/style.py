@@ -86,8 +86,10 @@ class StyleRun:
 
     def base_measures(self) -> dict:
         """Sequence entropy of the base (nats), share penalised, and the labelers' noise: measured once, then kept."""
+        count = min(NOISE_ROWS, 16 * self.profile.eval_prompts)
+
         def make(path: Path) -> None:
-            queries = self.queries(NOISE_ROWS, "train", 500)
+            queries = self.queries(count, "train", 500)
             raw = collect.sample_texts(self.base[0], queries, self.task, 11)
             rows = collect.comparisons(self.base[0], queries, self.task, 12)
             score = JUDGES[self.task_name][0]
@@ -96,12 +98,14 @@ class StyleRun:
                 "entropy": float(np.mean([r["entropy"] for r in raw])), "noise": noise,
                 "penalised": float(np.mean([r["penalised"] for r in raw])), "comparisons": len(rows),
             })  # fmt: skip
-        inputs = replace(self, seed=0)._inputs(rows=NOISE_ROWS, agreement=AGREEMENT)
+
+        inputs = replace(self, seed=0)._inputs(rows=count, agreement=AGREEMENT)
         return manifest.read_json(manifest.cached(self.run_dir, f"samples/{self.task_name}_base.json", inputs, make))
 
     def labels(self, count: int | None = None) -> list[dict]:
         """``count`` simulated four-way labels (default: the profile's) on base samples, collected offline."""
         total = self.config.reward.labels
+
         def make(path: Path) -> None:
             queries = self.queries(round(total * 1.02) + 8, "train", 1000 + self.seed)
             rows = collect.comparisons(self.base[0], queries, self.task, 100 + self.seed)[:total]
@@ -109,6 +113,7 @@ class StyleRun:
             pool = [simulated.SimulatedLabeler(score, noise, 1000 * self.seed + k) for k in range(POOL)]
             labeled = collect.label_offline(rows, pool)
             manifest.write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in labeled))
+
         inputs = self._inputs(total=total, pool=POOL, agreement=AGREEMENT)
         path = manifest.cached(self.run_dir, f"samples/{self._name()}_labels.jsonl", inputs, make)
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()][:count]
@@ -122,10 +127,12 @@ class StyleRun:
         """The reward model fitted to the first ``labels`` labels (default: all of the profile's)."""
         labels = self.config.reward.labels if labels is None else labels
         cfg = replace(self.config.reward, labels=labels, batch=min(self.config.reward.batch, max(4, labels // 16)))
+
         def make(path: Path) -> None:
             queries = self.queries(max(2 * cfg.normalize_samples, 64), "train", 2000)
             model = fit_reward(self.base[0], self.labels(labels), queries, self.task, cfg, self.seed)
             model.save(path, self.base[1], self.base[0].lm.config)
+
         inputs = self._inputs(reward=cfg, pool=POOL, agreement=AGREEMENT)
         return RewardModel.load(manifest.cached(self.run_dir, f"models/{self._name(labels)}_reward", inputs, make))
 
@@ -144,6 +151,7 @@ class StyleRun:
     def _policy_folder(self, labels: int | None = None, callbacks=()) -> Path:
         labels = self.config.reward.labels if labels is None else labels
         cfg = self.ppo_config()
+
         def make(path: Path) -> None:
             saved = checkpoint.load(path / "checkpoint")
             policy = Policy(load_lm(self._model_path())[0])
@@ -157,6 +165,7 @@ class StyleRun:
             policy.save(path / "policy", self.base[1])
             for file in (path / "checkpoint").iterdir():
                 file.unlink()
+
         inputs = self._inputs(reward=self.config.reward, labels=labels, ppo=cfg, pool=POOL, agreement=AGREEMENT)
         return manifest.cached(self.run_dir, f"models/{self._name(labels)}_ppo", inputs, make, resumes=True)
 
@@ -168,6 +177,7 @@ class StyleRun:
         Two rows a model and prompt: ``shown`` True is what a labeler would see (drawn again until it ends in time),
         False is raw, as sampled.
         """
+
         def make(path: Path) -> None:
             queries = self.queries(self.profile.eval_prompts, "test", EVAL_SEED)
             models = {"zero-shot": self.base[0], "fine-tuned": self.policy(labels)}
@@ -181,6 +191,7 @@ class StyleRun:
             frame = frame.assign(task=self.task_name, split="test", seed=self.seed, facts=None, reference=None,
                                  temperature=self.config.text.temperature, starts_with_preamble=None)  # fmt: skip
             frame.to_parquet(path, index=False)
+
         inputs = self._inputs(policy=self._policy_folder(labels), prompts=self.profile.eval_prompts)
         return pd.read_parquet(manifest.cached(self.run_dir, f"samples/{self._name(labels)}.parquet", inputs, make))
 
