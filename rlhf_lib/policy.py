@@ -188,7 +188,7 @@ class Policy(nn.Module):
         hidden = self._response_states(ids, mask, responses)  # [batch, length, width]
         with self._precision():
             logits = self.lm.get_output_embeddings()(hidden)  # [batch, length, vocab]
-            values = self.value_head(hidden).squeeze(-1)
+            values = self.value_head(hidden.to(self.value_head.weight.dtype)).squeeze(-1)
         return token_logprobs(logits, responses.to(self.device), temperature), values.float()
 
     def _response_states(self, ids: torch.Tensor, mask: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:

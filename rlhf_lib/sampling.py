@@ -79,7 +79,7 @@ def sample(
         responses[:, t] = token
         logprobs[:, t] = logp.gather(1, token[:, None]).squeeze(1)
         if value_head is not None:
-            values[:, t] = value_head(hidden).squeeze(-1)
+            values[:, t] = value_head(hidden.to(value_head.weight.dtype)).squeeze(-1)
         if t + 1 < length:
             hidden = step(token)
     return Samples(responses, logprobs, values)

@@ -59,6 +59,20 @@ def test_values_of_sampler_and_scorer_agree(kind, generator):
     assert torch.equal(policy(ids, mask, changed, 0.7)[1], values)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_bfloat16_weights_or_arithmetic_run_and_stay_near_float32(kind, generator):
+    ids, mask = prompts(True)
+    exact = Policy(tiny_lm(kind))
+    samples = exact.sample(ids, mask, 8, 0.7, generator)
+    for policy in (Policy(tiny_lm(kind).bfloat16()), Policy(tiny_lm(kind), autocast=torch.bfloat16)):
+        drawn = policy.sample(ids, mask, 8, 0.7, generator)
+        assert drawn.logprobs.dtype == drawn.values.dtype == torch.float32
+        scored = policy.logprobs(ids, mask, samples.responses, 0.7)
+        assert (scored - samples.logprobs).abs().mean() < 0.1
+    policy(ids, mask, samples.responses, 0.7)[0].sum().backward()  # master weights stay float32 under autocast
+    assert {p.grad.dtype for p in policy.lm.parameters() if p.grad is not None} == {torch.float32}
+
+
 def test_value_head_starts_at_zero(policy, generator):
     ids, mask = prompts(True)
     assert not policy.sample(ids, mask, 4, 1.0, generator).values.any()
