@@ -8,6 +8,8 @@ from rlhf_lib.corpora import tinyworld
 from rlhf_lib.errors import KitError
 from rlhf_lib.labels.shown import sentences_of
 
+SAMPLES = Path(__file__).resolve().parents[2] / "data" / "recorded" / "samples_sentiment.parquet"
+
 
 def from_samples(samples: pd.DataFrame, n: int, seed: int = 0) -> list[dict]:
     """Up to n comparisons from sample rows (columns `query`, `response`, and where there is one `model`).
@@ -44,16 +46,25 @@ def from_world(n: int, seed: int = 0) -> list[dict]:
     return items
 
 
-def load(samples_path: str | Path | None, n: int, seed: int = 0) -> tuple[list[dict], str]:
-    """n comparisons, from the samples file (Parquet) if it is there, else the world; and a sentence that says which."""
-    path = Path(samples_path) if samples_path else None
-    if path is not None and path.is_file():
-        try:
-            samples = pd.read_parquet(path)
-        except (OSError, ValueError) as error:
-            raise KitError(f"{path} cannot be read as Parquet ({error}); write the samples again.") from None
-        return from_samples(samples, n, seed), f"Samples of the base model, from {path.name}."
-    return from_world(n, seed), "No samples of a model here yet: the embedded world's own sentences stand in for them."
+def load(path: str | Path | None = None, n: int = 200, seed: int = 0) -> tuple[list[dict], str]:
+    """n comparisons for the sentiment task, and a sentence on where they come from.
+
+    From the samples of the base model ("zero-shot") in `path` (Parquet; None: the recorded ones), if that file is
+    there, else from the embedded world. Raises KitError for a path that was given and cannot be read.
+    """
+    given, path = path is not None, Path(path or SAMPLES)
+    if not given and not path.is_file():
+        return from_world(
+            n, seed
+        ), "No samples of a model here yet: the embedded world's own sentences stand in for them."
+    try:
+        samples = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise KitError(f"{path} cannot be read as Parquet ({error}); write the samples again.") from None
+    for column, wanted in (("task", "sentiment"), ("model", "zero-shot")):
+        if column in samples.columns and (samples[column] == wanted).any():
+            samples = samples[samples[column] == wanted]
+    return from_samples(samples, n, seed), f"Samples of the base model, from {path.name}."
 
 
 def _cut(story: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ function render({ model, el }) {
   label.className = "rlhf-keys";
   const off = document.createElement("span");
   off.className = "rlhf-keys-off";
-  off.textContent = "Keys are off: click here or press Tab to turn them on.";
+  off.textContent = "Keys are off: click here, or Tab into the box, to turn them on. ";
   const live = document.createElement("span");
   live.className = "rlhf-keys-live";
   const echo = document.createElement("span");
@@ -22,15 +22,15 @@ function render({ model, el }) {
   el.append(label);
 
   function describe() {
-    live.textContent = "Keys are on: " + model.get("keys").map(([key, what]) => `${key} ${what}`).join(" · ") + ". ";
+    live.textContent = `Keys are on: ${model.get("hint")} `;
   }
   describe();
-  model.on("change:keys", describe);
+  model.on("change:hint", describe);
 
   function press(event) {
     if (event.ctrlKey || event.altKey || event.metaKey || typing(event.target)) return;
-    const known = model.get("keys").find(([key]) => key === event.key.toLowerCase());
-    if (!known) {
+    const key = event.key.toLowerCase();
+    if (!model.get("known").includes(key)) {
       if (event.key.length === 1 && event.key !== " ") {
         event.preventDefault();
         event.stopPropagation();
@@ -41,8 +41,8 @@ function render({ model, el }) {
     event.preventDefault();
     event.stopPropagation();
     if (event.repeat) return;
-    echo.textContent = `(${event.key})`;
-    model.send({ key: known[0], view: model.get("view") });
+    echo.textContent = `(pressed ${key})`;
+    model.send({ key, view: model.get("view") });
   }
 
   // The box becomes an ancestor of `el` only once the view is attached to the page.
@@ -74,7 +74,7 @@ function render({ model, el }) {
   attach();
   return () => {
     stop.abort();
-    model.off("change:keys", describe);
+    model.off("change:hint", describe);
   };
 }
 

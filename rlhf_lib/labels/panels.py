@@ -1,7 +1,7 @@
 """What a labeler sees of one item: a panel for each type of label, made of plain ipywidgets.
 
-A panel has `box` (the widget), `keys` (pairs of key and meaning), `show(item)` and `press(key)`. It calls `answer` with
-a function that takes the session, so that the labeler around it deals with double clicks, errors and the next item.
+A panel has `box` (the widget), `keys` and a `hint` on what they mean, `show(item)` and `press(key)`. It calls `answer`
+with a function that takes the session, so that the labeler around it deals with double clicks, errors, the next item.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ class PickPanel:
 
     def __init__(self, n: int, answer: Answer):
         self.n, self._answer = n, answer
-        self.keys = [(str(i + 1), f"picks {i + 1}") for i in range(n)]
+        self.keys, self.hint = [str(i + 1) for i in range(n)], f"1–{n} pick the best"
         self.context = widgets.HTML()
         self.texts = [widgets.HTML() for _ in range(n)]
         self.buttons = [widgets.Button(description=f"{i + 1}  is best", tooltip=f"Key {i + 1}") for i in range(n)]
@@ -63,7 +63,8 @@ class AccuracyPanel:
 
     def __init__(self, answer: Answer):
         self._answer = answer
-        self.keys = [(key, name.lower()) for key, name, _ in VERDICTS]
+        self.keys = [key for key, _, _ in VERDICTS]
+        self.hint = " · ".join(f"{key} {name.lower()}" for key, name, _ in VERDICTS)
         self.source, self.summary = widgets.HTML(), widgets.HTML()
         self.buttons = [widgets.Button(description=f"{key}  {name}", tooltip=f"Key {key}") for key, name, _ in VERDICTS]
         for (key, _, _), button in zip(VERDICTS, self.buttons, strict=True):
@@ -89,7 +90,7 @@ class DescribePanel:
 
     def __init__(self, answer: Answer):
         self._answer = answer
-        self.keys = [(str(i + 1), tag) for i, tag in enumerate(TAGS)]
+        self.keys, self.hint = [str(i + 1) for i in range(len(TAGS))], f"1–{len(TAGS)} tags"
         self.context, self.response = widgets.HTML(), widgets.HTML()
         self.tags = [widgets.ToggleButton(description=f"{i + 1}  {tag}") for i, tag in enumerate(TAGS)]
         self.words = widgets.Textarea(placeholder="In your own words: what is wrong?", rows=3)
@@ -120,7 +121,7 @@ class CorrectPanel:
 
     def __init__(self, answer: Answer):
         self._answer = answer
-        self.keys = []
+        self.keys, self.hint = [], ""
         self.context = widgets.HTML()
         self.edited = widgets.Textarea(rows=5)
         self.save = widgets.Button(description="Save the correction")

@@ -167,7 +167,7 @@ def position_bias(labels: pd.DataFrame, since=None, until=None) -> Reading:
     tried = counts.sum(axis=1) >= ENOUGH
     bad = table.index[tried & (table["p"] < 0.01 / max(1, tried.sum()))].tolist()
     advice = (
-        f"{_names(bad)} favour a position: ask whether all four are read (the shuffle keeps the labels fair)"
+        f"favouring a position: {_names(bad)}; ask whether all four are read (the shuffle keeps the labels fair)"
         if bad
         else "no labeler favours a position beyond chance"
     )
@@ -190,7 +190,9 @@ def speed(labels: pd.DataFrame, since=None, until=None, floor: float = FLOOR_SEC
     }
     bad = table.index[(table["too_fast"] > 0.2) & (table["n"] >= ENOUGH)].tolist()
     advice = (
-        f"{_names(bad)} answer faster than one can read: check for guessing" if bad else "nobody is too fast to read"
+        f"answering faster than one can read: {_names(bad)}; check for guessing"
+        if bad
+        else "nobody is too fast to read"
     )
     advice = advice if table["n"].max() >= ENOUGH else "too few answers to judge yet"
     hasty = f"{numbers['too_fast']:.0%} under the floor of {floor:g} s"
@@ -239,7 +241,7 @@ def drift(labels: pd.DataFrame, since=None, until=None, slices: int = 4) -> Read
     falls = {name: p for name, p in ((name, _fall(mine)) for name, mine in shared.groupby("labeler")) if p is not None}
     bad = [name for name, p in falls.items() if p < 0.01 / len(falls)]
     advice = (
-        f"{_names(bad)} agree less with the others than at the start: take a break, look at the latest labels first"
+        f"agreeing less with the others than at the start: {_names(bad)}; take a break, look at the latest labels first"
         if bad
         else "no labeler's agreement fell"
     )

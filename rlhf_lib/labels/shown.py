@@ -8,6 +8,7 @@ from rlhf_lib.labels.lexicons import words_of
 
 # Characters that take no space or change the direction, though Unicode does not call them control characters.
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\ufe0e\ufe0f\uffa0")
+_NAMES = {"\0": "NUL", "\a": "BEL", "\b": "BS", "\v": "VT", "\f": "FF", "\r": "CR", "\x1b": "ESC", "\x7f": "DEL"}
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*[\"'”’)]*|\n")
 
 
@@ -19,11 +20,8 @@ def is_hidden(character: str) -> bool:
 
 
 def name_of(character: str) -> str:
-    """What stands for a hidden character: a control picture such as ␛, else its code point such as ⟨U+200B⟩."""
-    code = ord(character)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "␡" if code == 0x7F else f"⟨U+{code:04X}⟩"
+    """What stands for a hidden character: ⟨ESC⟩ and its like, else the code point such as ⟨U+200B⟩."""
+    return f"⟨{_NAMES.get(character, f'U+{ord(character):04X}')}⟩"
 
 
 def visible(text: str) -> str:

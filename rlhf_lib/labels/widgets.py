@@ -12,6 +12,7 @@ from pathlib import Path
 
 import ipywidgets as widgets
 import traitlets
+from IPython import get_ipython
 
 from rlhf_lib.errors import KitError
 from rlhf_lib.labels import quality
@@ -34,14 +35,18 @@ if anywidget is not None:
         """Keyboard of the box around it: sends {"key", "view"} for keys pressed while that box has the focus."""
 
         _esm = HERE / "keys.js"
-        keys = traitlets.List().tag(sync=True)
+        known = traitlets.List().tag(sync=True)
+        hint = traitlets.Unicode().tag(sync=True)
         view = traitlets.Int(0).tag(sync=True)
         label = traitlets.Unicode().tag(sync=True)
 
 
 def person_present() -> bool:
-    """Whether this kernel was started by a page that a person looks at (JupyterLab, Voilà, VS Code), not a runner."""
-    return any(name in os.environ for name in ("JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_IPC_HOOK_CLI"))
+    """Whether this kernel belongs to a page that somebody looks at (JupyterLab, Voilà, VS Code), not to a runner."""
+    if "JPY_SESSION_NAME" in os.environ or os.environ.get("SERVER_SOFTWARE", "").startswith("voila"):
+        return True
+    shell = get_ipython()
+    return shell is not None and "__vsc_ipynb_file__" in shell.user_ns
 
 
 class Labeler:
@@ -72,7 +77,7 @@ class Labeler:
         actions = {"s": self.skip, "u": self.undo, "f": self.flag, "!": self.andon}
         if key in actions:
             actions[key]()
-        elif self._panel is not None and key in dict(self._panel.keys):
+        elif self._panel is not None and key in self._panel.keys:
             self._panel.press(key)
 
     def skip(self) -> None:
@@ -131,6 +136,12 @@ class Labeler:
         keys.on_msg(self._on_message)
         return keys
 
+    def _set_keys(self) -> None:
+        """Tell the page which keys mean something for this kind of item."""
+        own, hint = ([], "") if self._panel is None else (self._panel.keys, self._panel.hint)
+        self.keys.known = [*own, *(key for key, _ in ACTION_KEYS)]
+        self.keys.hint = " · ".join(filter(None, [hint, *(f"{key} {what}" for key, what in ACTION_KEYS)]))
+
     def _on_message(self, _widget, content, _buffers) -> None:
         if isinstance(content, dict) and isinstance(content.get("key"), str):
             self.press(content["key"], content.get("view"))
@@ -181,7 +192,7 @@ class Labeler:
             empty = widgets.HTML("<p>Nothing is left to label in this queue. Thank you!</p>")
             self.body.children = [empty if self._panel is None else self._panel.box]
             if self.keys is not None:
-                self.keys.keys = [*([] if self._panel is None else self._panel.keys), *ACTION_KEYS]
+                self._set_keys()
         if item is not None:
             self._panel.show(item)
         self.number += 1

@@ -170,7 +170,7 @@ def test_drift_sees_somebody_who_starts_guessing_midway():
         honest, late = crowd(seed, n_items=500), crowd(seed, guess={3: 1.0}, n_items=500)
         half = START + pd.Timedelta(minutes=len(honest) // 2)
         reading = quality.drift(pd.concat([honest[honest["at"] < half], late[late["at"] >= half]]))
-        found += "p3 agree less" in reading.sentence
+        found += "at the start: p3;" in reading.sentence
         accused += quality.drift(honest).alarm
     assert found >= 7 and accused <= 1
     assert set(reading.table.index.names) == {"labeler", "slice"} and len(reading.table) == 20

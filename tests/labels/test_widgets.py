@@ -192,11 +192,11 @@ def test_preference_panel_and_kinds_mixed_in_one_queue(store):
     store.add_items("q", four_way(1))
     box, clock = labeler_for(store)
     order = box.session.current().order
-    assert [key for key, _ in box.keys.keys] == ["1", "2", "s", "u", "f", "!"]
+    assert box.keys.known == ["1", "2", "s", "u", "f", "!"] and "1–2 pick" in box.keys.hint
     act(box, clock, "3")  # no such card here
     act(box, clock, "2")
     assert store.labels_frame("q").iloc[0].best == order[1]
-    assert [key for key, _ in box.keys.keys][:4] == ["1", "2", "3", "4"]
+    assert box.keys.known[:4] == ["1", "2", "3", "4"] and "1–4 pick" in box.keys.hint
     with pytest.raises(KitError, match="no panel"):
         panel_for("ranking", None)
 
@@ -238,7 +238,7 @@ def test_model_text_stays_text(text):
 
 
 def test_hidden_characters_are_named():
-    assert shown.visible("a\u200bb\x1b[0m\u202ec\n\td") == "a⟨U+200B⟩b␛[0m⟨U+202E⟩c\n\td"
+    assert shown.visible("a\u200bb\x1b[0m\u202ec\n\td") == "a⟨U+200B⟩b⟨ESC⟩[0m⟨U+202E⟩c\n\td"
     assert shown.visible("naïve — “quotes” שלום 你好 🙂") == "naïve — “quotes” שלום 你好 🙂"
 
 
