@@ -127,7 +127,7 @@ def _check_row(row: Any, number: int, where: str, decode: Decode | None) -> Impo
     if "chosen" in row or "rejected" in row:
         row = _pair_as_label(row, where)
     kind = row.get("kind") or "best_of_4"
-    if kind not in SAMPLES_PER_KIND:
+    if not isinstance(kind, str) or kind not in SAMPLES_PER_KIND:
         raise KitError(f"{where}, field 'kind' must be one of {', '.join(SAMPLES_PER_KIND)}, not {brief(kind)}.")
     texts = [_text_of(row, name, where, decode) for name in SAMPLE_COLUMNS[: SAMPLES_PER_KIND[kind]]]
     item = {name: row.get(name) for name in ("round", "policy", "reference", "source")}
