@@ -32,13 +32,14 @@ class Recipe:
     width: int = 128
     layers: int = 4
     heads: int = 4
-    repeat_steps: int = 1600  # of 64 sequences x 56 tokens
-    steps: int = 4000  # of 32 blocks x 192 tokens
+    repeat_steps: int = 700  # of 64 sequences x 56 tokens
+    steps: int = 3200  # of 32 blocks x 192 tokens
     block: int = 192  # tokens
     micro_batch: int = 8  # blocks at once: what stays in a laptop's cache
     batch: int = 32  # blocks a step
     repeats_share: float = 0.15  # of the mixed stage: random words repeated
-    quoted_share: float = 0.20  # of the mixed stage: sentences, then the same sentences again
+    quoted_share: float = 0.30  # of the mixed stage: sentences, then the same sentences again
+    few_share: float = 0.6  # of the mixed stage's repeats: of few different tokens, so that one of context is not enough
     lr: float = 2e-3  # peak, per step of Adam
     dropout: float = 0.0
     seed: int = 1
@@ -79,12 +80,13 @@ def world_blocks(recipe: Recipe, encode, end: int):
     while True:
         u = rng.random()
         if u < recipe.repeats_share:
-            yield pretraining.repeats_block(rng, recipe.vocab_size, recipe.block)
+            yield pretraining.repeats_block(rng, recipe.vocab_size, recipe.block, recipe.few_share)
         else:
             yield next(quoted if u < recipe.repeats_share + recipe.quoted_share else documents)
 
 
 def repeat_blocks(recipe: Recipe, length: int = 56):
+    """The first stage's blocks. All tokens equally likely: with few different ones the change did not come."""
     rng = np.random.default_rng(recipe.seed + 7)
     while True:
         yield pretraining.repeats_block(rng, recipe.vocab_size, length)

@@ -24,6 +24,7 @@ PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent
 RUN_FOLDERS = ("models", "samples", "metrics", "notebooks", "figures")
 CHUNK = 1 << 20  # bytes read at a time when hashing
+SAID: set[str] = set()  # keys of this process of which the reader has been told already
 RECORDED_VERSIONS = ("torch", "transformers", "numpy", "pandas", "papermill", "vaderSentiment", "rouge-score")
 
 
@@ -242,12 +243,15 @@ def cached(
             reused = is_whole(entry)  # another process may have made it while this one waited
             if not reused:
                 make_entry(entry, Path(name).name, recorded, make, resumes)
+    if not reused:
+        SAID.add(key)  # made just now: no news when it is asked for again
     link = run_dir / name
     place_link(link, entry / link.name)
     seconds = round(time.monotonic() - started, 2)
     with open(run_dir / "cache.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps({"name": name, "key": key, "reused": reused, "seconds": seconds}) + "\n")
-    if reused:
+    if reused and key not in SAID:
+        SAID.add(key)
         print(f"{name}: made before from the same inputs, not made again ({key[:8]}).", flush=True)
     return link
 

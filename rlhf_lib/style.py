@@ -5,7 +5,7 @@ the run's cache, so that asking twice costs nothing and a killed training goes o
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -46,10 +46,11 @@ class StyleRun:
     model: str = ""  # folder or hub name; empty: the profile's
     corpus: str = ""  # text or JSONL file; empty: the embedded world
     seed: int = 1
+    overrides: dict = field(default_factory=dict)  # of the profile, as `profiles.get_profile` takes them
 
     @cached_property
     def profile(self):
-        return get_profile(self.profile_name, **({"model": self.model} if self.model else {}))
+        return get_profile(self.profile_name, **({"model": self.model} if self.model else {}), **self.overrides)
 
     @cached_property
     def config(self):

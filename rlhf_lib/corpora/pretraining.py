@@ -24,11 +24,9 @@ DOCUMENTS = {"story": 0.36, "article": 0.07, "post": 0.05, "cnndm": 0.30, "tldr"
 
 
 def train_tokenizer(texts: Iterator[str], vocab_size: int) -> Tokenizer:
-    """A byte-level BPE whose "." and newline are single tokens and whose digits stand alone."""
+    """A byte-level BPE, as GPT-2's; "." and newline are single tokens."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
@@ -77,9 +75,16 @@ def quoted_lines(seed: int, index: int) -> str:
     return " ".join(chosen) + rng.choice(["\n", " ", TLDR + " "]) + " ".join(again)
 
 
-def repeats_block(rng: np.random.Generator, vocab_size: int, length: int) -> np.ndarray:
-    """[length] random tokens, a stretch of 6 to length/2 said over and over."""
+def repeats_block(rng: np.random.Generator, vocab_size: int, length: int, few: float = 0.0) -> np.ndarray:
+    """[length] random tokens: a stretch of 6 to length/2 of them, said over and over.
+
+    With probability ``few`` the stretch uses only 8 to 256 different tokens, so that the last word alone does not tell
+    what comes next and the two or three before it must match as well: "in" stands in an article many times.
+    """
     stretch = rng.integers(1, vocab_size, size=rng.integers(6, length // 2))
+    if rng.random() < few:
+        some = rng.integers(1, vocab_size, size=int(2 ** rng.uniform(3, 8)))
+        stretch = rng.choice(some, size=len(stretch))
     return np.resize(stretch, length)
 
 

@@ -1,7 +1,7 @@
 """The embedded world: seeded, streaming, varied, and its reader agrees with its writer."""
 
 import random
-from itertools import islice
+from itertools import islice, pairwise
 
 import pytest
 
@@ -52,7 +52,7 @@ def test_references_are_true_of_their_source_and_of_no_other(task):
     documents = some(task)
     own = [tinyworld_check.check(d.reference, d.facts).accurate for d in documents]
     other = [
-        tinyworld_check.check(d.reference, e.facts).accurate for d, e in zip(documents, documents[1:], strict=False)
+        tinyworld_check.check(d.reference, e.facts).accurate for d, e in pairwise(documents)
     ]
     assert all(own)
     assert sum(other) / len(other) < 0.01
