@@ -203,9 +203,7 @@ class LabelSession:
 
     def _view(self, row: Row, slot: Row, order: list[int] | None) -> Item:
         samples, payload = row.payload["samples"], row.payload
-        if order is None:
-            order = list(range(len(samples)))
-            random.Random(f"{self._seed}/{self.labeler}/{slot.id}").shuffle(order)
+        order = order or self._shuffled(slot.id, len(samples))
         return Item(
             id=row.id,
             kind=row.kind,
@@ -221,6 +219,12 @@ class LabelSession:
             meta=payload["meta"],
             slot_id=slot.id,
         )
+
+    def _shuffled(self, slot_id: str, n: int) -> list[int]:
+        """Stored index at each of n positions: the same for the same seed, labeler and slot, else independent."""
+        order = list(range(n))
+        random.Random(f"{self._seed}/{self.labeler}/{slot_id}").shuffle(order)
+        return order
 
     def _commit(self, item: Item, answer: dict[str, Any]) -> int:
         data = {**answer, "order": item.order, "seconds": self._seconds(), "ui_version": self._ui_version}
