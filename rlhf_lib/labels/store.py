@@ -1,7 +1,8 @@
 """The label store: one SQLite file for a person, one PostgreSQL database for a team.
 
 Whatever `LabelSession.answer` has returned from is on disk: SQLite runs in WAL mode with synchronous=FULL,
-PostgreSQL with its default synchronous_commit.
+PostgreSQL with its default synchronous_commit. The SQLite file must be on this machine's own disk: its locks do not
+hold over network file systems; a team uses PostgreSQL.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class LabelStore:
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """One consistent view, which blocks nobody."""
+        """A look at what is committed; it blocks nobody."""
         with self._guard("read"), self._engine.connect() as conn, conn.begin():
             yield conn
 
