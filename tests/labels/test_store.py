@@ -328,6 +328,13 @@ def test_a_failed_write_is_a_sentence_and_changes_nothing(tmp_path, comparisons)
     assert len(store.labels_frame("style")) == 1
 
 
+def test_sqlite_is_set_up_to_survive_a_power_cut(tmp_path):
+    """A kill cannot show the difference, only a power cut could: so the settings themselves are looked at."""
+    with LabelStore(tmp_path / "labels.sqlite").read() as conn:
+        assert conn.exec_driver_sql("pragma journal_mode").scalar() == "wal"
+        assert conn.exec_driver_sql("pragma synchronous").scalar() == 2  # FULL: the log is synced at every commit
+
+
 def test_the_room_imports_no_torch():
     heavy = "{'torch', 'transformers', 'pandas', 'datasets'}"
     subprocess.run(
