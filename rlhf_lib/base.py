@@ -39,7 +39,7 @@ class Recipe:
     batch: int = 32  # blocks a step
     repeats_share: float = 0.15  # of the mixed stage: random words repeated
     quoted_share: float = 0.30  # of the mixed stage: sentences, then the same sentences again
-    few_share: float = 0.6  # of the mixed stage's repeats: of few different tokens, so that one of context is not enough
+    few_share: float = 0.6  # of the mixed stage's repeats: of few different tokens, so that one does not tell the next
     lr: float = 2e-3  # peak, per step of Adam
     dropout: float = 0.0
     seed: int = 1

@@ -8,45 +8,49 @@ from rlhf_lib.errors import KitError
 from rlhf_lib.policy import Policy
 from rlhf_lib.tasks import Queries, Task
 
-CHUNK = 256  # prompts sampled at once
+CHUNK = 256  # samples drawn at once
 TRIES = 24  # samples drawn for one place in a comparison before its query is given up
 
 
 def sample_texts(
-    policy: Policy, queries: Queries, task: Task, seed: int, only_passing: bool = False, tries: int = TRIES
+    policy: Policy, queries: Queries, task: Task, seed: int, only_passing: bool = False, each: int = 1
 ) -> list[dict]:
-    """One sample a query, as rows ``query, response, response_truncated, penalised, entropy, length``.
+    """``each`` samples a query, as rows ``query, response, response_truncated, penalised, entropy, length``.
 
-    ``only_passing``: draw again, up to ``tries`` times, until the sample passes the truncation filter, as was done
-    for people's eyes (section 1.2); what never passes is returned as it is, marked penalised. ``entropy`` is
-    -log probability of the whole fixed-length response at the sampling temperature, nats.
+    Rows of one query stand together. ``only_passing``: draw again, up to `TRIES` times, until the sample passes the
+    truncation filter, as was done for people's eyes (section 1.2); what never passes is returned as it is, marked
+    penalised. ``entropy`` is -log probability of the whole fixed-length response at the sampling temperature, nats.
     """
     generator = torch.Generator(policy.device).manual_seed(seed)
-    rows: list[dict | None] = [None] * len(queries)
-    waiting = list(range(len(queries)))
-    for _ in range(tries if only_passing else 1):
+    rows: list[dict] = []
+    for part in torch.arange(len(queries)).split(max(1, CHUNK // each)):
+        rows += _sample_chunk(policy, queries, part.tolist(), task, generator, each)
+    for _ in range(TRIES - 1 if only_passing else 0):
+        waiting = [place for place, row in enumerate(rows) if row["penalised"]]
         for start in range(0, len(waiting), CHUNK):
-            part = waiting[start : start + CHUNK]
-            for place, row in zip(part, _sample_chunk(policy, queries, part, task, generator), strict=True):
+            places = waiting[start : start + CHUNK]
+            drawn = _sample_chunk(policy, queries, [place // each for place in places], task, generator)
+            for place, row in zip(places, drawn, strict=True):
                 rows[place] = row
-        waiting = [place for place in waiting if rows[place]["penalised"]]
-        if not waiting:
-            break
     return rows
 
 
-def _sample_chunk(policy: Policy, queries: Queries, part: list[int], task: Task, generator) -> list[dict]:
-    """Sampled rows for some of the queries."""
-    ids, mask = queries.ids[part], queries.mask[part]
-    samples = policy.sample(*task.context(ids, mask), task.text.response_length, task.text.temperature, generator)
+def _sample_chunk(
+    policy: Policy, queries: Queries, part: list[int], task: Task, generator: torch.Generator, each: int = 1
+) -> list[dict]:
+    """Sampled rows for some of the queries, ``each`` a query; the prompt is computed once for all of them."""
+    ids, mask, text = queries.ids[part], queries.mask[part], task.text
+    context = task.context(ids, mask)
+    samples = policy.sample(*context, text.response_length, text.temperature, generator, repeats=each)
     responses = samples.responses.cpu()
     cut, cut_mask = task.truncate(responses)
     passes, entropy = task.passes(responses).tolist(), (-samples.logprobs.sum(1)).tolist()
+    asked = [task.decode(ids[i], mask[i]) for i in range(len(part))]
     return [
-        {"query": task.decode(ids[i], mask[i]), "response": task.decode(responses[i]),
+        {"query": asked[i // each], "response": task.decode(responses[i]),
          "response_truncated": task.decode(cut[i], cut_mask[i]), "penalised": not passes[i], "entropy": entropy[i],
          "length": int(cut_mask[i].sum())}
-        for i in range(len(part))
+        for i in range(len(responses))
     ]  # fmt: skip
 
 
@@ -55,10 +59,11 @@ def comparisons(policy: Policy, queries: Queries, task: Task, seed: int) -> list
 
     Queries for which four such samples do not come in time are left out. Raises KitError if that is most of them.
     """
-    columns = [sample_texts(policy, queries, task, 4 * seed + k, only_passing=True) for k in range(4)]
+    flat = sample_texts(policy, queries, task, seed, only_passing=True, each=4)
+    fours = [flat[i : i + 4] for i in range(0, len(flat), 4)]
     rows = [
         {"query": four[0]["query"], "responses": [row["response_truncated"] for row in four]}
-        for four in zip(*columns, strict=True)
+        for four in fours
         if not any(row["penalised"] for row in four)
     ]
     if len(rows) < len(queries) / 2:

@@ -161,18 +161,21 @@ class Policy(nn.Module):
         temperature: float,
         generator: torch.Generator,
         micro_batch: int | None = None,
+        repeats: int = 1,
     ) -> Samples:
-        """Sample `length` tokens after each left-padded prompt; no gradients.
+        """Sample `length` tokens after each left-padded prompt, `repeats` times each; no gradients.
 
-        ids, mask: [batch, prompt]. Returns Samples: responses, log-probabilities at the temperature, values, each
-        [batch, length]. One uniform number a token comes from `generator`, so micro_batch changes no sample.
+        ids, mask: [prompts, prompt]. Returns Samples: responses, log-probabilities at the temperature, values, each
+        [prompts * repeats, length], the samples of one prompt together. One uniform number a token comes from
+        `generator`, so micro_batch (in prompts) changes no sample.
         """
         self._check_fits(ids.shape[1] + length)
-        uniform = torch.rand(len(ids), length, dtype=torch.float64, generator=generator, device=generator.device)
+        shape = (len(ids), repeats * length)
+        uniform = torch.rand(shape, dtype=torch.float64, generator=generator, device=generator.device)
         uniform, ids, mask = uniform.to(self.device), ids.to(self.device), mask.to(self.device)
         with self._precision():
             parts = [
-                sample(self.lm, i, m, length, temperature, u, self.value_head)
+                sample(self.lm, i, m, length, temperature, u.view(-1, length), self.value_head, repeats)
                 for i, m, u in _chunks(micro_batch or len(ids), ids, mask, uniform)
             ]
         return Samples(*(torch.cat(column) for column in zip(*parts, strict=True)))

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
 from rlhf_lib.errors import KitError
 from rlhf_lib.policy import Policy, atomic_folder, prepare
@@ -59,10 +59,14 @@ class RewardModel(nn.Module):
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Scores [batch] of sequences; ids, mask: [batch, time]; pads may stand at the left, right or both."""
         ids, mask = trim_left(ids.to(self.device), mask.to(self.device).bool())
-        last = (torch.arange(ids.shape[1], device=ids.device) * mask).argmax(1)  # [batch] last real column
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
             states = self.body(**body_inputs(ids, mask), use_cache=False).last_hidden_state  # [batch, time, width]
-        state = states[torch.arange(len(ids), device=ids.device), last]  # [batch, width]
+        return self.read_out(states, mask)
+
+    def read_out(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Scores [batch] from the states [batch, time, width] at each row's last real column (mask: [batch, time])."""
+        last = (torch.arange(mask.shape[1], device=mask.device) * mask).argmax(1)  # [batch]
+        state = states[torch.arange(len(states), device=states.device), last]  # [batch, width]
         raw = self.head(state.to(self.head.weight.dtype)).squeeze(-1)
         return self.gain * raw.float() + self.bias
 
@@ -219,11 +223,23 @@ def split_by_query(data: Comparisons, share: float, seed: int) -> tuple[Comparis
 
 
 def comparison_scores(model: RewardModel, data: Comparisons) -> torch.Tensor:
-    """Scores of all four responses of each comparison, [n, 4], with gradients."""
-    n, _, _ = data.response_ids.shape
-    ids = torch.cat([data.query_ids[:, None].expand(-1, 4, -1), data.response_ids], 2).flatten(0, 1)  # [4n, Q + R]
-    mask = torch.cat([data.query_mask[:, None].expand(-1, 4, -1), data.response_mask], 2).flatten(0, 1)
-    return model(ids, mask).view(n, 4)
+    """Scores of all four responses of each comparison, [n, 4], with gradients.
+
+    The query is read once for all four: the same numbers as four passes, for less than half the arithmetic.
+    """
+    n, four, _ = data.response_ids.shape
+    ids, mask = trim_left(data.query_ids.to(model.device), data.query_mask.to(model.device).bool())  # [n, Q]
+    response_ids = data.response_ids.to(model.device).flatten(0, 1)  # [4n, R]
+    response_mask = data.response_mask.to(model.device).bool().flatten(0, 1)
+    with torch.autocast(model.device.type, model.autocast, enabled=model.autocast is not None):
+        cache = model.body(**body_inputs(ids, mask), use_cache=True).past_key_values
+        cache.batch_repeat_interleave(four)
+        seen = torch.cat([mask.repeat_interleave(four, 0), response_mask], 1)  # [4n, Q + R]
+        places = mask.sum(1).repeat_interleave(four)[:, None] + torch.arange(response_ids.shape[1], device=ids.device)
+        states = model.body(
+            input_ids=response_ids, attention_mask=seen.long(), position_ids=places, past_key_values=cache
+        ).last_hidden_state  # [4n, R, width]
+    return model.read_out(states, response_mask).view(n, four)
 
 
 def four_way_loss(scores: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
@@ -332,8 +348,3 @@ def _reward_step(state: TrainState, batch: Comparisons, cfg: RewardConfig, sync)
     sync_gradients(state.model, sync)
     adam_step(state.optimizer, lr, cfg.adam_eps, state.step + 1)
     return {"reward/loss": loss_sum, "reward/accuracy": right / len(batch), "reward/lr": lr}
-
-
-def load_with_tokenizer(folder: str | Path, **kwargs) -> tuple[RewardModel, object]:
-    """`RewardModel.load` and the tokenizer saved beside it."""
-    return RewardModel.load(folder, **kwargs), AutoTokenizer.from_pretrained(folder)

@@ -61,18 +61,21 @@ def sample(
     temperature: float,
     uniform: torch.Tensor,
     value_head: torch.nn.Module | None = None,
+    repeats: int = 1,
 ) -> Samples:
-    """Continue left-padded prompts by `length` tokens each.
+    """Continue left-padded prompts by `length` tokens each, every prompt `repeats` times.
 
-    ids, mask: [batch, prompt]; uniform: [batch, length] float64, the randomness. Values are zeros without a value
-    head. A value and a log-probability of token t are read at the position before it (section 3.3).
+    ids, mask: [prompts, prompt]; uniform: [batch, length] float64, the randomness, with batch = prompts * repeats: the
+    samples of one prompt stand together, and the prompt is computed once for all of them. Values are zeros without a
+    value head. A value and a log-probability of token t are read at the position before it (section 3.3).
     """
     ids, mask = trim_left(ids, mask)
     head = lm.get_output_embeddings()
-    hidden, step = (start_gpt2 if is_plain_gpt2(lm) else start_any)(lm, ids, mask, length)  # hidden: [batch, width]
-    responses = torch.empty(len(ids), length, dtype=torch.long, device=ids.device)
-    logprobs = torch.empty(len(ids), length, device=ids.device)
-    values = torch.zeros(len(ids), length, device=ids.device)
+    start = start_gpt2 if is_plain_gpt2(lm) else start_any
+    hidden, step = start(lm, ids, mask, length, repeats)  # [batch, width]
+    responses = torch.empty(len(hidden), length, dtype=torch.long, device=ids.device)
+    logprobs = torch.empty(len(hidden), length, device=ids.device)
+    values = torch.zeros(len(hidden), length, device=ids.device)
     for t in range(length):
         logp = F.log_softmax(head(hidden).float() / temperature, dim=-1)  # [batch, vocab]
         token = pick(logp, uniform[:, t])
@@ -85,9 +88,12 @@ def sample(
     return Samples(responses, logprobs, values)
 
 
-def start_any(lm, ids: torch.Tensor, mask: torch.Tensor, length: int) -> tuple[torch.Tensor, Step]:
+def start_any(lm, ids: torch.Tensor, mask: torch.Tensor, length: int, repeats: int = 1) -> tuple[torch.Tensor, Step]:
     """Prompt pass and step function through plain transformers calls, for any architecture."""
     out = lm.base_model(**body_inputs(ids, mask), use_cache=True)
+    if repeats > 1:
+        out.past_key_values.batch_repeat_interleave(repeats)
+        mask = mask.repeat_interleave(repeats, 0)
     padded = not bool(mask.all())
     state = {"cache": out.past_key_values, "mask": mask.long(), "next": mask.sum(1)}
 
@@ -100,7 +106,7 @@ def start_any(lm, ids: torch.Tensor, mask: torch.Tensor, length: int) -> tuple[t
         state["cache"], state["next"] = out.past_key_values, state["next"] + 1
         return out.last_hidden_state[:, -1]
 
-    return out.last_hidden_state[:, -1], step
+    return out.last_hidden_state[:, -1].repeat_interleave(repeats, 0), step
 
 
 def is_plain_gpt2(lm) -> bool:
@@ -111,18 +117,19 @@ def is_plain_gpt2(lm) -> bool:
     )
 
 
-def start_gpt2(lm, ids: torch.Tensor, mask: torch.Tensor, length: int) -> tuple[torch.Tensor, Step]:
+def start_gpt2(lm, ids: torch.Tensor, mask: torch.Tensor, length: int, repeats: int = 1) -> tuple[torch.Tensor, Step]:
     """The same for GPT-2, with a cache allocated once: a tiny model would spend its time in Python otherwise.
 
     Checked token for token against `start_any` by the tests.
     """
     body, heads = lm.transformer, lm.config.n_head
-    batch, prompt = ids.shape
+    batch, prompt = len(ids) * repeats, ids.shape[1]
     out = body(**body_inputs(ids, mask), use_cache=True)
     keys, values = [], []  # a tensor [batch, heads, prompt + length, width/heads] a layer
     for cached in out.past_key_values.layers:
-        keys.append(F.pad(cached.keys, (0, 0, 0, length)))
-        values.append(F.pad(cached.values, (0, 0, 0, length)))
+        keys.append(F.pad(cached.keys.repeat_interleave(repeats, 0), (0, 0, 0, length)))
+        values.append(F.pad(cached.values.repeat_interleave(repeats, 0), (0, 0, 0, length)))
+    mask = mask.repeat_interleave(repeats, 0)  # [batch, prompt]
     bias = None  # [batch, 1, 1, prompt + length]: -inf hides pads
     if not bool(mask.all()):
         bias = torch.zeros(batch, 1, 1, prompt + length, dtype=keys[0].dtype, device=ids.device)
@@ -145,4 +152,4 @@ def start_gpt2(lm, ids: torch.Tensor, mask: torch.Tensor, length: int) -> tuple[
         at["column"], at["position"] = at["column"] + 1, at["position"] + 1
         return body.ln_f(x)
 
-    return out.last_hidden_state[:, -1], step
+    return out.last_hidden_state[:, -1].repeat_interleave(repeats, 0), step

@@ -50,12 +50,17 @@ def read_paragraphs(path: str | Path, min_words: int = 5) -> list[str]:
 
 
 def split_paragraphs(paragraphs: list[str], held_out: float = 0.05, runs: int = 20) -> tuple[list[str], list[str]]:
-    """Training and held-out paragraphs: every stretch of text gives its last part, so that both hold every book."""
+    """Training and held-out paragraphs: every stretch of text gives its last part, so that both hold every book.
+
+    Raises KitError for a single paragraph.
+    """
+    if len(paragraphs) < 2:
+        raise KitError("The corpus has one paragraph and needs two at least, one of them to hold out: give more text.")
     train, test = [], []
-    size = max(1, len(paragraphs) // runs)
+    size = max(20, len(paragraphs) // runs)
     for start in range(0, len(paragraphs), size):
         part = paragraphs[start : start + size]
-        cut = max(1, round(len(part) * (1 - held_out)))
+        cut = min(max(1, round(len(part) * (1 - held_out))), max(1, len(part) - 1))
         train += part[:cut]
         test += part[cut:]
     return train, test

@@ -292,3 +292,19 @@ def test_damaged_value_head(folder):
     (folder / "value_head.safetensors").write_bytes(b"nothing")
     with pytest.raises(KitError, match="value head"):
         Policy.load(folder)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@pytest.mark.parametrize("padded", [False, True])
+def test_repeated_prompts_sample_as_separate_ones_do(kind, padded):
+    """One prompt pass for three samples gives the very samples, log-probabilities and values of three passes."""
+    policy = Policy(tiny_lm(kind))
+    torch.nn.init.normal_(policy.value_head.weight)
+    ids, mask = prompts(padded)
+    once = policy.sample(ids, mask, 5, 0.7, torch.Generator().manual_seed(3), repeats=3)
+    apart = policy.sample(
+        ids.repeat_interleave(3, 0), mask.repeat_interleave(3, 0), 5, 0.7, torch.Generator().manual_seed(3)
+    )
+    assert torch.equal(once.responses, apart.responses)
+    torch.testing.assert_close(once.logprobs, apart.logprobs, atol=1e-5, rtol=0)
+    torch.testing.assert_close(once.values, apart.values, atol=1e-5, rtol=0)

@@ -95,6 +95,27 @@ def test_score_does_not_see_what_was_cut_off(task):
     assert torch.allclose(whole, micro, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen2"])
+def test_query_read_once_gives_the_scores_and_gradients_of_four_separate_passes(kind, task):
+    data = encode_labels(make_rows(task, 12), task)[0]
+    model = reward_model(kind)
+
+    def separate() -> torch.Tensor:
+        ids = torch.cat([data.query_ids[:, None].expand(-1, 4, -1), data.response_ids], 2).flatten(0, 1)
+        mask = torch.cat([data.query_mask[:, None].expand(-1, 4, -1), data.response_mask], 2).flatten(0, 1)
+        return model(ids, mask).view(len(data), 4)
+
+    found = []
+    for scores in (comparison_scores(model, data), separate()):
+        model.zero_grad()
+        four_way_loss(scores, data.best).backward()
+        found.append((scores.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]))
+    torch.testing.assert_close(found[0][0], found[1][0], atol=1e-5, rtol=0)
+    assert found[0][0].std() > 0.1
+    for a, b in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-3)
+
+
 def test_labels_lose_repeats_and_rows_of_equal_responses(task):
     rows = make_rows(task, 5)
     rows += [rows[0], {"query": "a.", "responses": ["bcd."] * 4, "best": 1}]
