@@ -53,7 +53,7 @@ def copy_positions(samples: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for row, summary in zip(samples.itertuples(), summaries(samples), strict=True):
-        source, target = coded_bigrams(text.words(text.source_body(row.query, row.task)), text.words(summary))
+        source, target = coded_bigrams(text.source_words(row.query, row.task), text.words(summary))
         rows.append((row.task, row.model, row.query_id, len(source), len(target), lcs_positions(source, target)))
     return pd.DataFrame(rows, columns=["task", "model", "query_id", "source_length", "summary_length", "positions"])
 
@@ -116,7 +116,7 @@ def count_copies(samples: pd.DataFrame) -> pd.DataFrame:
     the definitions."""
     rows = []
     for row, summary in zip(samples.itertuples(), summaries(samples), strict=True):
-        source = text.words(text.source_body(row.query, row.task))
+        source = text.source_words(row.query, row.task)
         known = None if pd.isna(row.starts_with_preamble) else bool(row.starts_with_preamble)
         rows.append((row.task, row.model, row.query_id, has_preamble(row.query, row.task) if known is None else known,
                      starts_with(source, first_sentence(summary)),

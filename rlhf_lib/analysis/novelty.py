@@ -8,6 +8,7 @@ macro averages give each summary with at least one unit the same weight.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -33,22 +34,25 @@ def ngrams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
     return list(zip(*(words[i:] for i in range(n)), strict=False))
 
 
-def novel_units(source: str, summary: str) -> tuple[np.ndarray, np.ndarray]:
-    """Novel units and all units of one summary, both int [5] in the order of UNITS."""
-    source_words, summary_words = text.words(source), text.words(summary)
-    novel, total = np.zeros(5, dtype=int), np.zeros(5, dtype=int)
-    for n in range(1, 5):
-        known, grams = set(ngrams(source_words, n)), ngrams(summary_words, n)
-        novel[n - 1], total[n - 1] = sum(g not in known for g in grams), len(grams)
-    haystack = f" {' '.join(source_words)} "
-    own = text.counted_sentences(summary, MIN_SENTENCE_WORDS)
-    novel[4], total[4] = sum(f" {' '.join(words)} " not in haystack for words in own), len(own)
-    return novel, total
+@lru_cache(maxsize=32)
+def _known(source: tuple[str, ...]) -> tuple[str, list[set]]:
+    """What a source holds: its words as one text, and its sets of n-grams for n = 1 to 4."""
+    return f" {' '.join(source)} ", [set(ngrams(source, n)) for n in range(1, 5)]
+
+
+def novel_units(source: Sequence[str], summary: str) -> tuple[np.ndarray, np.ndarray]:
+    """Novel units and all units of one summary of a source (its words), both int [5] in the order of UNITS."""
+    whole, known = _known(tuple(source))
+    summary_words, own = text.words(summary), text.counted_sentences(summary, MIN_SENTENCE_WORDS)
+    grams = [ngrams(summary_words, n) for n in range(1, 5)]
+    novel = [sum(gram not in there for gram in mine) for mine, there in zip(grams, known, strict=True)]
+    novel.append(sum(f" {' '.join(words)} " not in whole for words in own))
+    return np.array(novel), np.array([*map(len, grams), len(own)])
 
 
 def count_novel(samples: pd.DataFrame) -> pd.DataFrame:
     """Counts of every sample row: columns `task, model, query_id`, `novel` and `total` (int [5] each, as UNITS)."""
-    counts = [novel_units(text.source_body(row.query, row.task), summary)
+    counts = [novel_units(text.source_words(row.query, row.task), summary)
               for row, summary in zip(samples.itertuples(), summaries(samples), strict=True)]
     return samples[["task", "model", "query_id"]].assign(
         novel=[novel for novel, _ in counts], total=[total for _, total in counts])

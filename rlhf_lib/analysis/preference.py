@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rlhf_lib.analysis import stats, text
-from rlhf_lib.analysis.novelty import novel_units
+from rlhf_lib.analysis.novelty import ngrams
 from rlhf_lib.errors import KitError
 from rlhf_lib.samples import summaries
 
@@ -105,8 +105,8 @@ def chance_agreement(verdicts: pd.DataFrame) -> float:
 
 def copied_bigrams(source: str, summary: str) -> float:
     """Share of a summary's bigrams that stand in its source, NaN for a summary without one."""
-    novel, total = novel_units(source, summary)
-    return 1 - novel[1] / total[1] if total[1] else float("nan")
+    grams, known = ngrams(text.words(summary), 2), set(ngrams(text.words(source), 2))
+    return sum(gram in known for gram in grams) / len(grams) if grams else float("nan")
 
 
 def copy_preference(pairs: pd.DataFrame, measure: Callable[[str, str], float] = copied_bigrams,

@@ -49,7 +49,8 @@ def analyse(samples: pd.DataFrame, processes: int = 2) -> Analysis:
     `objects` has one dictionary a task and model of the samples, as analysis.json; the frames hold references and
     lead-3 too. A model's lead-3 ROUGE is that of lead-3 on the very queries it summarised.
     """
-    everything = baselines.with_baselines(samples)
+    # rows of one query beside one another: the work on their source is done once
+    everything = baselines.with_baselines(samples).sort_values(["task", "query_id"], kind="stable", ignore_index=True)
     counts = novelty.count_novel(everything)
     copies = copying.count_copies(everything)
     positions = copying.copy_positions(everything)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import islice
 
 _TREEBANK = {"``": '"', "''": '"', "-lrb-": "(", "-rrb-": ")", "-LRB-": "(", "-RRB-": ")"}
@@ -98,6 +99,12 @@ def source_body(query: str, task: str | None = None) -> str:
         body = body[prefix.end():].lstrip()
     body = _SUFFIX.sub("", body).rstrip()
     return _DATELINE.sub("", body, count=1) if task and is_article_task(task) else body
+
+
+@lru_cache(maxsize=32)
+def source_words(query: str, task: str) -> tuple[str, ...]:
+    """Words of `source_body`; rows of one query that stand beside one another share the work."""
+    return tuple(words(source_body(query, task)))
 
 
 def is_article_task(task: str) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_lib.analysis import novelty
+from rlhf_lib.analysis import novelty, text
 from rlhf_lib.samples import samples_frame
 
 SOURCE = "The cat sat on the mat. The dog ran home."
@@ -18,7 +18,7 @@ def row(response, model="m", query=SOURCE, task="cnndm", **more):
 
 
 def test_by_hand():
-    novel, total = novelty.novel_units(SOURCE, "The cat sat on the mat . A dog ran home. Oh no.")
+    novel, total = novelty.novel_units(text.words(SOURCE), "The cat sat on the mat . A dog ran home. Oh no.")
     assert total.tolist() == [12, 11, 10, 9, 2]  # "Oh no" has 2 words: not counted as a sentence
     # new: words a, oh, no; bigrams "mat a", "a dog", "home oh", "oh no"; five trigrams, six 4-grams
     assert novel.tolist() == [3, 4, 5, 6, 1]
@@ -29,7 +29,7 @@ words = st.lists(st.sampled_from(["a", "b", "c"]), max_size=12)
 
 @given(words, words)
 def test_ngrams_against_brute_force(source, summary):
-    novel, total = novelty.novel_units(" ".join(source), " ".join(summary))
+    novel, total = novelty.novel_units(source, " ".join(summary))
     for n in range(1, 5):
         grams = [summary[i : i + n] for i in range(len(summary) - n + 1)]
         there = [source[i : i + n] for i in range(len(source) - n + 1)]
@@ -37,8 +37,9 @@ def test_ngrams_against_brute_force(source, summary):
 
 
 def test_sentence_must_stand_as_whole_words():
-    assert novelty.novel_units("He sat on the matter today", "on the matt")[0][4] == 1
-    assert novelty.novel_units("He sat on the matter today", "on the matter")[0][4] == 0
+    source = text.words("He sat on the matter today")
+    assert novelty.novel_units(source, "on the matt")[0][4] == 1
+    assert novelty.novel_units(source, "on the matter")[0][4] == 0
 
 
 def test_micro_pools_and_macro_averages():
