@@ -2,11 +2,13 @@
 
 from rlhf_lib.plots.style import MODEL_COLOURS, MODEL_ORDER, colour_of, ordered, save_figure
 from rlhf_lib.plots.summaries import (
+    accuracy_figure,
     copy_density,
     copy_map,
     copy_start_figure,
     novelty_figure,
     preference_matrix,
+    rouge_against_preference,
     rouge_bars,
 )
 from rlhf_lib.plots.tables import samples_side_by_side
@@ -18,11 +20,12 @@ from rlhf_lib.plots.training import (
     reward_accuracy_by_labels,
     reward_kl_frontier,
     sign_flip,
+    strategies_by_budget,
 )
 
 __all__ = [
-    "MODEL_COLOURS", "MODEL_ORDER", "calibration_plot", "colour_of", "copy_density", "copy_map", "copy_start_figure",
-    "learning_curve", "novelty_figure", "ordered", "ppo_curves", "preference_by_labels", "preference_matrix",
-    "reward_accuracy_by_labels", "reward_kl_frontier", "rouge_bars", "samples_side_by_side", "save_figure",
-    "sign_flip",
+    "MODEL_COLOURS", "MODEL_ORDER", "accuracy_figure", "calibration_plot", "colour_of", "copy_density", "copy_map",
+    "copy_start_figure", "learning_curve", "novelty_figure", "ordered", "ppo_curves", "preference_by_labels",
+    "preference_matrix", "reward_accuracy_by_labels", "reward_kl_frontier", "rouge_against_preference", "rouge_bars",
+    "samples_side_by_side", "save_figure", "sign_flip", "strategies_by_budget",
 ]

@@ -132,6 +132,38 @@ def copy_start_figure(data: pd.DataFrame) -> Figure:
     return _dots_by_unit(data, "inputs", "share", "summaries that copy the start")
 
 
+def accuracy_figure(data: pd.DataFrame) -> Figure:
+    """Share of accurate summaries, a group of dots a judge, so that no two judges are mixed; a panel a task.
+
+    Columns: `task, model, judge` ("world's fact checker", "people", "automatic estimate"), `accurate` (0 to 1),
+    optional `low, high` (95%) and `published` (the authors' 30 a model, as open marks).
+    """
+    require_columns(data, ["task", "model", "judge", "accurate"], "accuracy_figure")
+    return _dots_by_unit(data, "judge", "accurate", "accurate summaries")
+
+
+def rouge_against_preference(data: pd.DataFrame) -> Figure:
+    """What ROUGE rewards beside what labelers reward: a mark a model, a panel a labeler; off the rising line they part.
+
+    Columns: `model`, `rouge` (mean F1 × 100), `share` (0 to 1, preferred over the references), `labeler`, optional
+    `low, high` of the share.
+    """
+    require_columns(data, ["model", "rouge", "share", "labeler"], "rouge_against_preference")
+    labelers, colours = list(dict.fromkeys(data["labeler"])), colours_for(data["model"])
+    figure, axes = new_figure(1, len(labelers), width=4.4, height=3.6, sharey=True)
+    for axis, labeler in zip(axes[0], labelers, strict=True):
+        for model in ordered(data["model"]):
+            rows = data[(data["labeler"] == labeler) & (data["model"] == model)]
+            axis.errorbar(rows["rouge"], rows["share"], yerr=error_lengths(rows, "share"), fmt="o", capsize=2.5,
+                          color=colours[model], label=model)
+        axis.axhline(0.5, color="black", linewidth=1, linestyle=":")
+        percent_axis(axis)
+        axis.set(title=f"{labeler} labelers", xlabel="mean of ROUGE-1, -2, -L (F1 × 100)",
+                 ylabel="preferred to the reference" if labeler == labelers[0] else "")
+    figure_legend(figure, axes)
+    return figure
+
+
 def preference_matrix(data: pd.DataFrame) -> Figure:
     """Who is preferred to whom: share of comparisons in which the row is chosen over the column, ties counted half.
 

@@ -13,10 +13,13 @@ def samples_side_by_side(samples: pd.DataFrame, limit: int = 5, query_characters
     """HTML table: one row a query, one column a model, the prompt and (where given) the reference beside them.
 
     `samples` are sample rows (`rlhf_lib.samples`): `query_id, query, model, response`, optional `reference`. Long
-    prompts are cut to `query_characters` and say so. Every text is escaped: samples are never read as HTML.
+    prompts are cut to `query_characters` and say so; `response_truncated` is shown where there is one. Every text is
+    escaped: samples are never read as HTML.
     Show it with `IPython.display.HTML(...)`.
     """
     require_columns(samples, ["query_id", "query", "model", "response"], "samples_side_by_side")
+    if "response_truncated" in samples:
+        samples = samples.assign(response=samples["response_truncated"].fillna(samples["response"]))
     models = ordered(samples["model"])
     has_reference = "reference" in samples and samples["reference"].notna().any()
     heads = ["prompt"] + (["reference"] if has_reference else []) + models

@@ -127,6 +127,27 @@ def preference_by_labels(data: pd.DataFrame, noise_ceiling=None) -> Figure:
     return figure
 
 
+def strategies_by_budget(data: pd.DataFrame) -> Figure:
+    """What each way of collecting labels reaches with a budget: a panel a metric, a line a strategy.
+
+    Columns: `labels` (the budget), `run` ("offline", "batched", "online", …), `metric` (its panel's axis label, with
+    the unit), `value`, optional `low, high` (95%). `published` in the run's name draws open marks.
+    """
+    require_columns(data, ["labels", "run", "metric", "value"], "strategies_by_budget")
+    metrics = list(dict.fromkeys(data["metric"]))
+    figure, axes = new_figure(1, len(metrics), width=4.6, height=3.6)
+    published = data["run"].astype(str).str.startswith("published")
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        of_metric = data["metric"] == metric
+        _run_lines(axis, data[of_metric & ~published], "labels", "value")
+        for run, rows in data[of_metric & published].groupby("run", sort=False):
+            axis.plot(rows["labels"], rows["value"], label=run, **PUBLISHED_MARK)
+        _label_axis(axis, data.loc[of_metric, "labels"])
+        axis.set_ylabel(metric)
+    figure_legend(figure, axes)
+    return figure
+
+
 def calibration_plot(data: pd.DataFrame) -> Figure:
     """Reliability of a reward model: observed share of "best" against its predicted probability.
 
@@ -209,10 +230,11 @@ def _panels_by_task(data: pd.DataFrame):
 def _run_lines(axis, rows: pd.DataFrame, x: str, y: str) -> None:
     """One line with 95% intervals a run."""
     runs = rows.assign(run=rows.get("run", "this run"))
+    colours = colours_for(runs["run"])
     for run in ordered(runs["run"]):
         points = runs[runs["run"] == run].sort_values(x)
         axis.errorbar(points[x], points[y], yerr=error_lengths(points, y), fmt="o-", markersize=4, capsize=2.5,
-                      linewidth=1.4, color=colour_of(run), label=run)
+                      linewidth=1.4, color=colours[run], label=run)
 
 
 def _label_axis(axis, labels: pd.Series) -> None:

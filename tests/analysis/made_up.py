@@ -121,3 +121,22 @@ def sample_rows():
         {"query_id": q, "query": f"A <b>bold</b> prompt {q}. " * 60, "reference": "A fair & short reference.",
          "model": m, "response": f"{m} says <script>alert(1)</script>\nand more."}
         for q in ("a", "b") for m in MODELS])
+
+
+def accuracy():
+    rows = [(t, m, judge, 0.2 + 0.2 * i, 0.9 if judge == "people" and m == "fine-tuned" else np.nan)
+            for t in TASKS for i, m in enumerate(MODELS) for judge in ("world's fact checker", "people")]
+    return with_interval(pd.DataFrame(rows, columns=["task", "model", "judge", "accurate", "published"]), "accurate")
+
+
+def rouge_and_preference():
+    rows = [(m, 20 + 5 * i, 0.9 - 0.1 * i if labeler == "hurried" else 0.3 + 0.1 * i, labeler)
+            for labeler in ("hurried", "careful") for i, m in enumerate(["lead-3", *MODELS])]
+    return with_interval(pd.DataFrame(rows, columns=["model", "rouge", "share", "labeler"]), "share")
+
+
+def strategies():
+    rows = [(n, run, metric, scale * (0.5 + 0.1 * i + 0.02 * j))
+            for metric, scale in (("preferred to zero-shot (share)", 1), ("mean ROUGE (F1 × 100)", 30))
+            for j, run in enumerate(("offline", "batched", "online")) for i, n in enumerate((500, 1000, 2000, 4000))]
+    return with_interval(pd.DataFrame(rows, columns=["labels", "run", "metric", "value"]), "value", 0.02)

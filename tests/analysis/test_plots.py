@@ -25,6 +25,9 @@ FIGURES = {
     "copy_density": lambda: plots.copy_density(made_up.density()),
     "copy_start_figure": lambda: plots.copy_start_figure(made_up.copy_start()),
     "preference_matrix": lambda: plots.preference_matrix(made_up.preferences()),
+    "accuracy_figure": lambda: plots.accuracy_figure(made_up.accuracy()),
+    "rouge_against_preference": lambda: plots.rouge_against_preference(made_up.rouge_and_preference()),
+    "strategies_by_budget": lambda: plots.strategies_by_budget(made_up.strategies()),
     "rouge_bars": lambda: plots.rouge_bars(made_up.rouge()),
 }
 

@@ -1,4 +1,4 @@
-"""The promise: all analyses of 10,000 article-summary pairs in two minutes on two cores."""
+"""The promise: all analyses of 10,000 article-summary pairs in 120 seconds on two cores."""
 
 import random
 import time
@@ -8,7 +8,10 @@ import pytest
 from rlhf_lib.analysis import report
 from rlhf_lib.samples import samples_frame
 
-SECONDS, PAIRS = 120, 10_000
+PAIRS = 10_000
+# Processor seconds of one process. ROUGE is at least half of the work and is shared by two processes, so that two free
+# cores need at most three quarters of it: 160 keeps the promise of 120, whatever else runs on the machine.
+BUDGET = 160
 
 
 def article_pairs(n, seed=0):
@@ -27,25 +30,23 @@ def article_pairs(n, seed=0):
                "reference": " ".join(sentence(18) for _ in range(4)), "response": " ".join(summary)}
 
 
-def seconds_for(n, tmp_path):
+def spent_on(n, tmp_path, record_property):
+    """Processor seconds of all analyses of n pairs, drawing and writing included, in this one process."""
     samples = samples_frame(article_pairs(n))
-    start = time.perf_counter()
-    report.write_analysis(report.analyse(samples), tmp_path / "out")
-    return time.perf_counter() - start
+    start, wall = time.process_time(), time.perf_counter()
+    report.write_analysis(report.analyse(samples, processes=1), tmp_path / "out")
+    spent = time.process_time() - start
+    record_property("pairs", n)
+    record_property("processor_seconds", round(spent, 1))
+    record_property("wall_seconds_on_one_core", round(time.perf_counter() - wall, 1))
+    return spent
 
 
 def test_a_few_pairs_are_within_the_promise(tmp_path, record_property):
-    start = time.process_time()
-    seconds_for(200, tmp_path)
-    spent = time.process_time() - start
-    record_property("pairs", 200)
-    # processor time of one process; drawing the figures takes some seconds however few pairs there are
-    assert spent < 2 * SECONDS * 200 / PAIRS + 15
+    drawing = 10  # seconds, however few pairs there are
+    assert spent_on(200, tmp_path, record_property) < BUDGET * 200 / PAIRS + drawing
 
 
 @pytest.mark.slow
 def test_ten_thousand_pairs_in_two_minutes(tmp_path, record_property):
-    spent = seconds_for(PAIRS, tmp_path)
-    record_property("pairs", PAIRS)
-    record_property("wall_seconds", round(spent, 1))
-    assert spent < SECONDS
+    assert spent_on(PAIRS, tmp_path, record_property) < BUDGET
