@@ -1,6 +1,7 @@
 """A real JupyterLab and a real Chromium, or a skip that says which of them is missing."""
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -15,10 +16,11 @@ import pytest
 
 CHROMIUM_ARGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 CHROMIUM_ARGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-# No question about news on the screen, and none of the extensions that labeling does not need.
+# Nothing that asks the network, no question about news, none of the extensions that labeling does not need.
 LAB_SETTINGS = """c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
-c.ServerApp.jpserver_extensions = {"jupyterlab": True, "jupyter_lsp": False, "voila.server_extension": False}
+c.LabApp.extension_manager = "readonly"
 """
+SERVER_SETTINGS = {"ServerApp": {"jpserver_extensions": {"jupyter_lsp": False, "voila.server_extension": False}}}
 
 
 @pytest.fixture(scope="session")
@@ -51,12 +53,10 @@ def environment(folder: Path, root: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def served(command: list[str], folder: Path, root: Path, url: str, seconds: float = 60):
+def served(command: list[str], folder: Path, root: Path, url: str, seconds: float = 180):
     """A server process for the time of the block, once `url` answers (with any status)."""
     with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment(folder, root), stdout=log, stderr=log, start_new_session=True
-        )
+        process = subprocess.Popen(command, cwd=folder, env=environment(folder, root), stdout=log, stderr=log)
         try:
             wait_for(url, process, folder / "server.log", seconds)
             yield process
@@ -91,6 +91,7 @@ def lab(tmp_path, root):
     settings = tmp_path / "jupyter" / "jupyter_config_dir"
     settings.mkdir(parents=True)
     (settings / "jupyter_lab_config.py").write_text(LAB_SETTINGS)
+    (settings / "jupyter_server_config.json").write_text(json.dumps(SERVER_SETTINGS))
     asks = tmp_path / "jupyter" / "jupyterlab_settings_dir" / "@jupyterlab" / "apputils-extension"
     asks.mkdir(parents=True)
     (asks / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
@@ -98,3 +99,13 @@ def lab(tmp_path, root):
     command += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={tmp_path}"]
     with served(command, tmp_path, root, f"http://127.0.0.1:{port}/api"):
         yield f"http://127.0.0.1:{port}/lab/tree/02_labeling.ipynb?token={token}&reset"
+
+
+@pytest.fixture(scope="module")
+def page_alone(tmp_path_factory, root):
+    """(address, token, folder) of the labeling page that `make label` serves."""
+    folder = tmp_path_factory.mktemp("page")
+    port, token = free_port(), secrets.token_hex(16)
+    command = [sys.executable, "-m", "rlhf_lib", "label", f"--port={port}", f"--token={token}"]
+    with served(command, folder, root, f"http://127.0.0.1:{port}/"):
+        yield f"http://127.0.0.1:{port}", token, folder

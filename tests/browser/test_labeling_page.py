@@ -65,7 +65,10 @@ def run_all(page):
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     heading(page)
     page.locator(".rlhf-labeler").first.wait_for(timeout=120_000)
-    idle.wait_for(timeout=120_000)  # answers wait behind the cells that still run
+    still = 0
+    while still < 8:  # idle for two seconds on end, not only between two cells; answers wait behind running cells
+        time.sleep(0.25)
+        still = still + 1 if idle.is_visible() else 0
 
 
 def heading(page):
