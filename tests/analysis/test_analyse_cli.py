@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rlhf_lib.analysis import cli
+from rlhf_lib.analysis import cli, report
 from rlhf_lib.errors import KitError
-from rlhf_lib.samples import samples_frame, write_samples
+from rlhf_lib.samples import read_samples, samples_frame, write_samples
 
 FIELDS = {"task", "model", "sentence_novelty", "ngram_novelty", "copies_start", "n_preamble",
           "copies_start_without_preamble", "copies_start_with_preamble", "rouge1", "rouge2", "rougeL",
@@ -32,8 +32,21 @@ def analysed(tmp_path, rows, *options):
     return json.loads((tmp_path / "out" / "analysis.json").read_text())
 
 
-def test_analysis_has_exactly_its_fields_and_null_where_nothing_was_counted(tmp_path, capsys):
-    copier, silent = analysed(tmp_path, ROWS)
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """The analysis of ROWS, made once."""
+    folder = tmp_path_factory.mktemp("analysis")
+    analysed(folder, ROWS)
+    return folder / "out"
+
+
+def objects_of(rows):
+    """What analysis.json would hold, a model's object by its name, without drawing a figure."""
+    return {o["model"]: o for o in report.analyse(samples_frame(rows)).objects}
+
+
+def test_analysis_has_exactly_its_fields_and_null_where_nothing_was_counted(out):
+    copier, silent = json.loads((out / "analysis.json").read_text())
     assert set(copier) == set(silent) == FIELDS
     assert (copier["task"], copier["model"], copier["n"]) == ("cnndm", "copier", 2)
     assert copier["sentence_novelty"] == 0 and copier["ngram_novelty"] == {"1": 0, "2": 0, "3": 0, "4": 0}
@@ -45,12 +58,9 @@ def test_analysis_has_exactly_its_fields_and_null_where_nothing_was_counted(tmp_
              "rouge1", "rouge2", "rougeL", "lead3_rouge1", "lead3_rouge2", "lead3_rougeL"}
     assert {field for field in FIELDS if silent[field] is None} == nulls
     assert silent["ngram_novelty"]["2"] is None
-    assert "copier" in capsys.readouterr().out
 
 
-def test_tables_and_figures_stand_beside_it(tmp_path):
-    analysed(tmp_path, ROWS)
-    out = tmp_path / "out"
+def test_tables_and_figures_stand_beside_it(out):
     assert set(pd.read_csv(out / "novelty.csv")["model"]) == {"copier", "silent", "reference", "lead-3"}
     for figure in ("novelty", "copy_start", "copy_map", "copy_density", "rouge"):
         for ending in (".png", ".svg", ".alt.txt"):
@@ -59,27 +69,26 @@ def test_tables_and_figures_stand_beside_it(tmp_path):
     assert not [p for p in out.rglob(".*")]
 
 
-def test_parquet_gives_the_same_as_json_lines(tmp_path):
-    from_lines = analysed(tmp_path, ROWS)
+def test_parquet_gives_the_same_as_json_lines(out, tmp_path):
     path = write_samples(samples_frame(ROWS), tmp_path / "rows.parquet")
-    cli.main([str(path), "--out", str(tmp_path / "again")])
-    assert json.loads((tmp_path / "again" / "analysis.json").read_text()) == from_lines
+    objects = report.analyse(read_samples(path)).objects
+    assert objects == json.loads((out / "analysis.json").read_text())
 
 
-def test_references_and_lead3_among_the_samples_are_models_like_others(tmp_path):
+def test_references_and_lead3_among_the_samples_are_models_like_others():
     rows = [*ROWS, ROWS[0] | {"model": "lead-3", "response": "My own lead."}, ROWS[0] | {"model": "reference"}]
-    objects = {o["model"]: o for o in analysed(tmp_path, rows)}
+    objects = objects_of(rows)
     assert objects["lead-3"]["n"] == 1 and objects["lead-3"]["sentence_novelty"] == 1
     assert objects["reference"]["rouge1"] is None
 
 
-def test_lead3_is_that_of_the_models_own_queries(tmp_path):
+def test_lead3_is_that_of_the_models_own_queries():
     other = ROWS[0] | {"model": "other", "query": "Rain. Sun. Snow.", "reference": "rain sun snow", "response": "rain"}
-    objects = {o["model"]: o for o in analysed(tmp_path, [*ROWS, other])}
+    objects = objects_of([*ROWS, other])
     assert objects["other"]["lead3_rouge1"] == 1 and objects["copier"]["lead3_rouge1"] < 0.6
 
 
-def test_judgements_add_an_estimate_and_its_agreement(tmp_path):
+def test_judgements_add_an_estimate_and_its_agreement(tmp_path, capsys):
     random = np.random.default_rng(0)
     lines = []
     for i in range(60):
@@ -91,6 +100,7 @@ def test_judgements_add_an_estimate_and_its_agreement(tmp_path):
     analysed(tmp_path, ROWS, "--judgements", str(path))
     assert pd.read_csv(tmp_path / "out" / "accuracy_agreement.csv")["auc"][0] == 1
     assert len(pd.read_csv(tmp_path / "out" / "accuracy_estimate.csv")) == 2
+    assert "copier" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("line", "words"), [
