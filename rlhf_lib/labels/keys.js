@@ -17,12 +17,14 @@ function render({ model, el }) {
   off.textContent = "Keys are off: click here, or Tab into the box, to turn them on. ";
   const live = document.createElement("span");
   live.className = "rlhf-keys-live";
+  const hint = document.createElement("span");
   const echo = document.createElement("span");
-  label.append(off, live, echo);
+  live.append(hint, echo);
+  label.append(off, live);
   el.append(label);
 
   function describe() {
-    live.textContent = `Keys are on: ${model.get("hint")} `;
+    hint.textContent = `Keys are on: ${model.get("hint")} `;
   }
   describe();
   model.on("change:hint", describe);
@@ -45,6 +47,24 @@ function render({ model, el }) {
     model.send({ key, view: model.get("view") });
   }
 
+  // The next item may bring other buttons: the focus of one that went away is not lost, but comes to the box.
+  let inside = false;
+  function keep() {
+    const around = box(el);
+    requestAnimationFrame(() => {
+      const lost = !document.activeElement || document.activeElement === document.body;
+      if (inside && lost && around) around.focus({ preventScroll: true });
+    });
+  }
+  model.on("change:view", keep);
+
+  function watch(around) {
+    const options = { signal: stop.signal };
+    around.addEventListener("focusin", () => (inside = true), options);
+    around.addEventListener("focusout", (event) => (inside = !event.relatedTarget || around.contains(event.relatedTarget)), options);
+    document.addEventListener("mousedown", (event) => (inside = around.contains(event.target)), { ...options, capture: true });
+  }
+
   // The box becomes an ancestor of `el` only once the view is attached to the page.
   let tries = 0;
   function attach() {
@@ -60,6 +80,7 @@ function render({ model, el }) {
     const said = around.querySelector(".rlhf-said");
     if (said) said.setAttribute("aria-live", "polite");
     around.addEventListener("keydown", press, { signal: stop.signal });
+    watch(around);
     // A click on plain text inside the box turns the keys on; buttons and text fields take the focus themselves.
     around.addEventListener(
       "mouseup",
@@ -75,6 +96,7 @@ function render({ model, el }) {
   return () => {
     stop.abort();
     model.off("change:hint", describe);
+    model.off("change:view", keep);
   };
 }
 
