@@ -24,8 +24,7 @@ from rlhf_lib.samples import summaries
 METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 WORTH_A_PROCESS = 1500  # pairs; below that, starting a process takes longer than it saves
 
-# Lead-3 in the literature (ROUGE-1, -2, -Lsum): Nallapati et al. 2017 / See et al. 2017 on both outlets; by outlet,
-# Narayan et al. 2018.
+# Lead-3 in the literature (ROUGE-1, -2, -Lsum), by outlet.
 PUBLISHED_LEAD3 = {"cnn": (29.1, 11.1, 25.9), "dailymail": (40.7, 18.3, 37.2), "both": (40.4, 17.7, 36.6)}
 
 
