@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import statistics
 import time
 from pathlib import Path
@@ -69,13 +70,14 @@ def run_all(page):
     while still < 8:  # idle for two seconds on end, not only between two cells; answers wait behind running cells
         time.sleep(0.25)
         still = still + 1 if idle.is_visible() else 0
+    heading(page)  # the notebook may have moved on with the cells that ran
 
 
 def heading(page):
-    """Scroll to the box with the table of contents, as a reader would."""
+    """Scroll to the box with the table of contents, as a reader would, and close the side bar again."""
     page.locator("li[data-id=table-of-contents]").click()
     page.locator(".jp-TableOfContents-content").get_by_text("Your first twenty labels").click()
-    page.locator("li[data-id=table-of-contents]").click()  # close the side bar again
+    page.locator("li[data-id=table-of-contents]").click()
 
 
 def box_of(page):
@@ -87,9 +89,9 @@ def shown_item(page, not_this=None) -> int:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         text = box_of(page).locator(".rlhf-context").first.inner_text()
-        number = int(text.split()[1])
-        if number != not_this:
-            return number
+        number = re.search(r"item (\d+) of the test", text)
+        if number and int(number[1]) != not_this:
+            return int(number[1])
         time.sleep(0.01)
     raise AssertionError(f"item {not_this} is still shown after ten seconds: {box_of(page).inner_text()}")
 

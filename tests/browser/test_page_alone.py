@@ -65,6 +65,7 @@ def test_label_on_the_page(page_alone, chromium):
     view.get_by_role("button", name="Start labeling").click()
     view.locator(".rlhf-keys-off").wait_for(timeout=60_000)
     view.locator(".rlhf-context").first.click()
+    view.wait_for_timeout(300)  # an answer within 200 ms of the item's appearance would be taken for a double click
     view.keyboard.press("3")
     view.get_by_text("1 of ").wait_for()
     assert "<i>Ana</i>" in view.locator(".rlhf-labeler").inner_text()
