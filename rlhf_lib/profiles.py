@@ -187,7 +187,7 @@ def _tiny() -> Profile:
     style_reward = RewardConfig(labels=5_000, batch=32, lr=5e-4)
     sum_reward = RewardConfig(labels=5_000, batch=32, lr=5e-4, normalize_samples=256)
     # horizon 640 at batch 64 is a gain of 0.1 an update, the paper's constant; 100 updates must be enough to steer
-    ppo = PPOConfig(episodes=6_400, batch=64, lr=3e-4, kl_coef=0.15, kl_horizon=640.0, save_every=10, micro_batch=16)
+    ppo = PPOConfig(episodes=6_400, batch=64, lr=1.5e-4, kl_coef=0.2, kl_horizon=640.0, save_every=10, micro_batch=16)
     return Profile(
         name="tiny", model="data/base", dtype="float32",
         # the paper's 10 and 6 nats were 19% and 11% of its base model's 53 nats a sequence
