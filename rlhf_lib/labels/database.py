@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import time
 from pathlib import Path
@@ -74,23 +75,48 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(conn: sa.Connection) -> None:
-    writing = conn.get_execution_options().get("kit_write")
-    conn.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+    if not conn.get_execution_options().get("kit_write"):
+        conn.exec_driver_sql("BEGIN")
+        return
+    raw, deadline = conn.connection.driver_connection, time.monotonic() + SQLITE_WAIT_MS / 1000
+    # SQLite's own waiting looks up only ten times a second after a while: beside processes that write all the time a
+    # latecomer starves. Looking often, and not in step with the others, gives each the same chance.
+    raw.execute("PRAGMA busy_timeout = 0")
+    try:
+        while time.monotonic() < deadline:
+            try:
+                raw.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    break
+                time.sleep(random.uniform(0.001, 0.008))
+        conn.exec_driver_sql("BEGIN IMMEDIATE")  # once more, for SQLAlchemy to say what is wrong
+    finally:
+        raw.execute(f"PRAGMA busy_timeout = {SQLITE_WAIT_MS}")
 
 
 def create_tables(engine: sa.Engine) -> None:
     """Make the tables where they are not there yet; KitError if another version of the kit made them."""
-    with engine.connect() as conn:
-        conn = conn.execution_options(kit_write=True)
-        with conn.begin():
+    version = _version(engine)
+    if version is None:
+        with engine.connect().execution_options(kit_write=True) as conn, conn.begin():
             if conn.dialect.name == "postgresql":
                 conn.execute(sa.text("select pg_advisory_xact_lock(:n)"), {"n": PG_SCHEMA_LOCK})
             metadata.create_all(conn)
-            version = conn.scalar(sa.select(kit.c.value).where(kit.c.key == "schema_version"))
-            if version is None:
+            if conn.scalar(sa.select(kit.c.value).where(kit.c.key == "schema_version")) is None:
                 conn.execute(sa.insert(kit).values(key="schema_version", value=str(SCHEMA_VERSION)))
-    if version not in (None, str(SCHEMA_VERSION)):
+        version = _version(engine)
+    if version != str(SCHEMA_VERSION):
         raise KitError(
             f"The label store {engine.url.render_as_string(hide_password=True)} has layout {version}, this kit "
             f"reads layout {SCHEMA_VERSION}; export it with the kit that made it, and import it here."
         )
+
+
+def _version(engine: sa.Engine) -> str | None:
+    """The layout of the tables that are there, None if there are none; asked without waiting for any writer."""
+    with engine.connect() as conn, conn.begin():
+        if not sa.inspect(conn).has_table(kit.name):
+            return None
+        return conn.scalar(sa.select(kit.c.value).where(kit.c.key == "schema_version"))

@@ -1,48 +1,27 @@
-"""A throw-away PostgreSQL, and what the storage tests put in a queue."""
+"""An empty store on each kind of database, its clock, and what the storage tests put in a queue."""
 
-import glob
 import itertools
-import os
-import shutil
-import subprocess
-import tempfile
-from pathlib import Path
 
+import psycopg
 import pytest
+import sqlalchemy as sa
 
 from rlhf_lib.labels import LabelStore
 
 
-def _as_postgres(command: list[str]) -> None:
-    """initdb and pg_ctl refuse to run as root."""
-    prefix = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    subprocess.run([*prefix, *command], check=True, capture_output=True, cwd="/")
-
-
 @pytest.fixture(scope="session")
-def postgres():
-    """Makes the URL of an empty database in a cluster of our own, on a unix socket; skips where there is no server."""
-    programs = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
-    if not programs or not Path(programs[-1], "initdb").exists():
-        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-    home = Path(tempfile.mkdtemp(prefix="rlhf-pg-", dir="/tmp"))
-    data = home / "data"
-    if os.geteuid() == 0:
-        shutil.chown(home, "postgres", "postgres")
-    bin_ = Path(programs[-1])
-    _as_postgres([str(bin_ / "initdb"), "-D", str(data), "-A", "trust", "-U", "kit", "--no-sync", "-E", "UTF8"])
-    options = f"-c listen_addresses='' -c unix_socket_directories={home} -c shared_buffers=64MB"
-    _as_postgres([str(bin_ / "pg_ctl"), "-D", str(data), "-w", "-l", str(home / "log"), "-o", options, "start"])
+def postgres(postgres_url):
+    """Makes the URL of a new, empty database in the test session's PostgreSQL."""
     numbers = itertools.count()
 
     def new_database() -> str:
-        name = f"labels{next(numbers)}"
-        _as_postgres([str(bin_ / "createdb"), "-h", str(home), "-U", "kit", name])
-        return f"postgresql+psycopg://kit@/{name}?host={home}"
+        url, name = sa.make_url(postgres_url), f"labels_{next(numbers)}"
+        plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        with psycopg.connect(plain, autocommit=True) as connection:
+            connection.execute(f"create database {name}")
+        return url.set(database=name).render_as_string(hide_password=False)
 
-    yield new_database
-    _as_postgres([str(bin_ / "pg_ctl"), "-D", str(data), "-m", "immediate", "-w", "stop"])
-    shutil.rmtree(home, ignore_errors=True)
+    return new_database
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

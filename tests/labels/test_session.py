@@ -100,6 +100,19 @@ def test_an_undone_original_takes_its_repeat_back(store, comparisons):
     assert first.id not in ids and Counter(ids) == {i: 2 for i in set(ids)} and len(ids) == 4
 
 
+def test_the_repeat_of_an_undone_answer_goes_to_whoever_answers_instead(store, comparisons, clock):
+    (only,) = store.add_items("style", comparisons(1), repeats=1.0)
+    ana, bob = LabelSession(store, "ana", "style", lease_seconds=60), LabelSession(store, "bob", "style")
+    ana.current(), ana.answer(0)
+    ana.undo()
+    clock.time += 61
+    for _ in range(2):
+        assert bob.current().id == only
+        bob.answer(1)
+    assert ana.current() is None and bob.current() is None
+    assert store.labels_frame()["is_repeat"].tolist() == [False, True]
+
+
 def test_a_skipped_item_goes_to_somebody_else_and_cannot_be_taken_back_from_them(store, comparisons):
     store.add_items("style", comparisons(1))
     ana, bob = LabelSession(store, "ana", "style"), LabelSession(store, "bob", "style")
