@@ -8,6 +8,10 @@ from rlhf_lib.profiles import PPOConfig
 from rlhf_lib.tasks import QueryStream, Task, build_queries
 from tests.core.core_models import STYLE, TEXTS, tiny_lm, tiny_tokenizer
 
+# How a matrix product is summed depends on the number of threads, and every sample after it on the sum: with one thread
+# a seed gives the same run on every machine.
+torch.set_num_threads(1)
+
 
 class Patient(Task):
     """A task that penalises nothing: a random model hardly ever writes a full stop in time."""
