@@ -36,6 +36,11 @@ def parameters(path: Path) -> dict:
     return {line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse(code).body}
 
 
+def planned() -> set[str]:
+    """The lessons that 00 lists, built or not: the tuples ("NN_name", …)."""
+    return set(re.findall(r'\(\s*"(\d\d_\w+)"', "\n".join(code_of(NOTEBOOKS / "00_start_here.ipynb"))))
+
+
 def answers(path: Path) -> list[tuple[str, str]]:
     """(check function, variable) of every exercise: its cell is `print(check(variable))` and nothing else."""
     found = []
@@ -81,10 +86,10 @@ def test_ids_are_stable(path):
 @lessons
 def test_links_are_alive(path):
     """A link names a notebook that is here, or one of the planned lessons that 00 lists; anchors exist."""
-    planned = set(re.findall(r'"(\d\d_\w+)"', "\n".join(code_of(NOTEBOOKS / "00_start_here.ipynb"))))
+    listed = planned()
     for name, anchor in LINK.findall(prose_of(path)):
         target = NOTEBOOKS / name
-        assert target.is_file() or target.stem in planned, f"{path.name} links to {name}"
+        assert target.is_file() or target.stem in listed, f"{path.name} links to {name}"
         if anchor and target.is_file():
             headings = re.findall(r"(?m)^#+ (.+)$", prose_of(target))
             assert anchor in {heading.strip().replace(" ", "-") for heading in headings}, f"{name} has no #{anchor}"
@@ -139,8 +144,8 @@ def test_results_are_not_typed(path):
     assert typed == []
 
 
-def test_the_contents_know_every_lesson(path=NOTEBOOKS / "00_start_here.ipynb"):
-    listed = set(re.findall(r'"(\d\d_\w+)"', "\n".join(code_of(path))))
+def test_the_contents_know_every_lesson():
+    listed = planned()
     assert {lesson.stem for lesson in LESSONS} <= listed and len(listed) == 12
 
 
