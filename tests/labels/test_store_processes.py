@@ -110,8 +110,6 @@ def test_the_check_of_leases_sees_a_broken_one(tmp_path, comparisons, clock):
 
 @pytest.mark.parametrize("kills", [pytest.param(200, marks=pytest.mark.soak), 20])
 def test_sigkill_at_random_moments_loses_no_acknowledged_label(url, comparisons, kills, record_property):
-    if "postgresql" in url:
-        kills //= 4  # the server survives its clients; the file is what a kill could hurt
     rng = random.Random(kills)
     store = LabelStore(url)
     store.add_items("q", comparisons(60 * kills))
