@@ -167,6 +167,9 @@ def pretrain(trainer: Pretrainer, stages, measure, every: int = 100) -> None:
     log.write_text("".join(json.dumps(row) + "\n" for row in rows if row["step"] <= trainer.step))
     begun = 0
     for name, blocks, batch, steps in stages:
+        if trainer.step >= begun + steps:  # done before, and no later stage reads on in this one's blocks
+            begun += steps
+            continue
         losses, clock = [], time.perf_counter()
         for local in range(steps):
             rows = list(islice(blocks, batch))  # drawn even for steps done before, so that a resumed run reads on

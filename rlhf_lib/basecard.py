@@ -13,6 +13,8 @@ from statistics import fmean as mean
 import torch
 
 from rlhf_lib import collect
+from rlhf_lib.analysis.novelty import novel_units
+from rlhf_lib.analysis.text import words
 from rlhf_lib.corpora import pretraining, streams, tinyworld, tinyworld_check
 from rlhf_lib.corpora import tinyworld_grammar as grammar
 from rlhf_lib.policy import Policy
@@ -106,15 +108,14 @@ def zero_shot(model, tokenizer, task_name: str, count: int, seed: int = 92) -> Z
     rows = collect.sample_texts(Policy(model), queries, task, seed, only_passing=True)
     summaries = [row["response_truncated"] for row in rows]
     verdicts = [tinyworld_check.check(s, documents[i].facts) for s, i in zip(summaries, queries.source, strict=True)]
-    novel = [
-        " ".join(sentence.split()) not in " ".join(documents[i].text.split())
-        for summary, i in zip(summaries, queries.source, strict=True)
-        for sentence in grammar.sentences_of(summary)
-        if len(sentence.split()) >= 3
+    counts = [
+        novel_units(words(documents[i].text), summary) for summary, i in zip(summaries, queries.source, strict=True)
     ]
+    novel, sentences = (sum(int(count[side][-1]) for count in counts) for side in (0, 1))
     raw = collect.sample_texts(Policy(model), queries, task, seed + 1)
     return ZeroShot(
-        novelty=mean(novel), truth=mean(v.accurate for v in verdicts), checkable=mean(v.checkable for v in verdicts),
+        novelty=novel / sentences, truth=mean(v.accurate for v in verdicts),
+        checkable=mean(v.checkable for v in verdicts),
         penalised=mean(row["penalised"] for row in raw), length=mean(row["length"] for row in rows),
     )  # fmt: skip
 

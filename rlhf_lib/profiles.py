@@ -153,8 +153,6 @@ class Profile:
     "held-out prompts a comparison of two models [PAPER]"
     labelers: int = 3
     "labelers a comparison, majority counts [PAPER]"
-    gradient_checkpointing: bool = False
-    "trade a third more arithmetic for memory"
 
     def __getitem__(self, task: str) -> TaskProfile:
         """`profile["sentiment"]`; KitError for a task that does not exist."""
@@ -244,7 +242,7 @@ def _gpt2_large() -> Profile:
     books = SFTConfig(100_000, 32, 1e-4, micro_batch=8)  # [PAPER] reference first fine-tuned on BookCorpus; [KIT] size
     sft = SFTConfig(30_000, 32, 1e-4, micro_batch=2)  # [PAPER] swept 8 rates, 1e-4 to 3e-4
     return Profile(
-        name="gpt2-large", model="gpt2-large", dtype="bfloat16", gradient_checkpointing=True,
+        name="gpt2-large", model="gpt2-large", dtype="bfloat16",
         sentiment=TaskProfile(STYLE_TEXT, style_reward, replace(style, kl_target=10.0), books),  # 10 nats [PAPER]
         descriptiveness=TaskProfile(STYLE_TEXT, style_reward, replace(style, kl_target=6.0), books),  # 6 nats [PAPER]
         cnndm=TaskProfile(CNNDM_TEXT, sum_reward, summary, sft),  # beta 0.1 fixed [PAPER]

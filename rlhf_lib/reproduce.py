@@ -15,7 +15,6 @@ from rlhf_lib.notebook_rules import NOTEBOOKS, is_parameters, read_notebook, sou
 
 PROFILES = ("smoke", "tiny", "gpt2", "gpt2-large")
 # What the runner sets by itself, in notebooks that declare a parameter of that name.
-STANDARD = ("profile", "run_dir", "model", "corpus", "sweeps", "seeds")
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

@@ -34,6 +34,10 @@ AGREEMENT = 0.42  # of two labelers on the best of four; people: 38% to 46%
 POOL = 5  # simulated labelers who take turns
 NOISE_ROWS = 1024  # comparisons from which the labelers' noise is set, once
 EVAL_SEED = 7
+# the rooms whose code decides a result (what they import counts by itself): a change of code remakes it
+LABEL_ROOMS = ("collect", "corpora.streams", "labels.simulated")
+REWARD_ROOMS = (*LABEL_ROOMS, "reward")
+POLICY_ROOMS = (*REWARD_ROOMS, "ppo")
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,12 @@ class StyleRun:
     def base(self) -> tuple[Policy, object]:
         """The base model as a frozen policy, and its tokenizer."""
         lm, tokenizer = load_lm(self._model_path())
-        return Policy(lm).requires_grad_(False), tokenizer
+        return Policy(lm, self._autocast).requires_grad_(False), tokenizer
+
+    @property
+    def _autocast(self) -> torch.dtype | None:
+        """Arithmetic of forward passes; weights are float32 in every profile."""
+        return torch.bfloat16 if self.profile.dtype == "bfloat16" else None
 
     @cached_property
     def task(self) -> Task:
@@ -73,9 +82,10 @@ class StyleRun:
 
     def _inputs(self, **more) -> dict:
         """What decides a result, for the cache: the base model and the corpus by content, the rest by value."""
-        model, corpus = Path(self._model_path()), Path(self.corpus or "/")
-        files = {"model": model / "model.safetensors" if model.is_dir() else str(model),
-                 "corpus": corpus if self.corpus else "tinyworld"}  # fmt: skip
+        model = Path(self._model_path())
+        parts = [path for name in ("config.json", "tokenizer*", "*.safetensors") for path in sorted(model.glob(name))]
+        files = {"model": parts if model.is_dir() else str(model), "dtype": self.profile.dtype,
+                 "corpus": Path(self.corpus) if self.corpus else "tinyworld"}  # fmt: skip
         return files | {"task": self.task_name, "text": self.config.text, "seed": self.seed} | more
 
     def queries(self, count: int, split: str, seed: int) -> Queries:
@@ -101,7 +111,8 @@ class StyleRun:
             })  # fmt: skip
 
         inputs = replace(self, seed=0)._inputs(rows=count, agreement=AGREEMENT)
-        return manifest.read_json(manifest.cached(self.run_dir, f"samples/{self.task_name}_base.json", inputs, make))
+        name = f"samples/{self.task_name}_base.json"
+        return manifest.read_json(manifest.cached(self.run_dir, name, inputs, make, LABEL_ROOMS))
 
     def labels(self, count: int | None = None) -> list[dict]:
         """``count`` simulated four-way labels (default: the profile's) on base samples, collected offline."""
@@ -110,13 +121,15 @@ class StyleRun:
         def make(path: Path) -> None:
             queries = self.queries(round(total * 1.02) + 8, "train", 1000 + self.seed)
             rows = collect.comparisons(self.base[0], queries, self.task, 100 + self.seed)[:total]
+            if len(rows) < total:
+                raise KitError(f"Only {len(rows)} of {total} comparisons could be made; set reward.labels to fewer.")
             noise, score = self.base_measures()["noise"], simulated.on_response(JUDGES[self.task_name][0])
             pool = [simulated.SimulatedLabeler(score, noise, 1000 * self.seed + k) for k in range(POOL)]
             labeled = collect.label_offline(rows, pool)
             manifest.write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in labeled))
 
         inputs = self._inputs(total=total, pool=POOL, agreement=AGREEMENT)
-        path = manifest.cached(self.run_dir, f"samples/{self._name()}_labels.jsonl", inputs, make)
+        path = manifest.cached(self.run_dir, f"samples/{self._name()}_labels.jsonl", inputs, make, LABEL_ROOMS)
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()][:count]
 
     def _name(self, labels: int | None = None) -> str:
@@ -135,7 +148,8 @@ class StyleRun:
             model.save(path, self.base[1], self.base[0].lm.config)
 
         inputs = self._inputs(reward=cfg, pool=POOL, agreement=AGREEMENT)
-        return RewardModel.load(manifest.cached(self.run_dir, f"models/{self._name(labels)}_reward", inputs, make))
+        name = f"models/{self._name(labels)}_reward"
+        return RewardModel.load(manifest.cached(self.run_dir, name, inputs, make, REWARD_ROOMS))
 
     def ppo_config(self):
         return resolve_kl_target(self.config.ppo, self.base_measures()["entropy"])
@@ -143,7 +157,7 @@ class StyleRun:
     def policy(self, labels: int | None = None, callbacks=()) -> Policy:
         """The policy trained against that reward model; goes on from its checkpoint if it was stopped."""
         folder = self._policy_folder(labels, callbacks)
-        return Policy.load(folder / "policy")[0].requires_grad_(False)
+        return Policy.load(folder / "policy", autocast=self._autocast)[0].requires_grad_(False)
 
     def metrics(self, labels: int | None = None) -> pd.DataFrame:
         """PPO's metrics, one row an update."""
@@ -155,7 +169,7 @@ class StyleRun:
 
         def make(path: Path) -> None:
             saved = checkpoint.load(path / "checkpoint")
-            policy = Policy(load_lm(self._model_path())[0])
+            policy = Policy(load_lm(self._model_path())[0], self._autocast)
             stream = QueryStream(self.queries(cfg.episodes, "train", 3000 + self.seed), self.task, self.seed)
             writer = MetricsWriter(path / "metrics.jsonl", saved["step"] if saved else 0)
             keep = checkpoint.Checkpointer(path / "checkpoint", cfg.save_every)
@@ -168,7 +182,8 @@ class StyleRun:
                 file.unlink()
 
         inputs = self._inputs(reward=self.config.reward, labels=labels, ppo=cfg, pool=POOL, agreement=AGREEMENT)
-        return manifest.cached(self.run_dir, f"models/{self._name(labels)}_ppo", inputs, make, resumes=True)
+        name = f"models/{self._name(labels)}_ppo"
+        return manifest.cached(self.run_dir, name, inputs, make, POLICY_ROOMS, resumes=True)
 
     # -- what came of it --------------------------------------------------------------------------------------
 
@@ -194,13 +209,14 @@ class StyleRun:
             frame.to_parquet(path, index=False)
 
         inputs = self._inputs(policy=self._policy_folder(labels), prompts=self.profile.eval_prompts)
-        return pd.read_parquet(manifest.cached(self.run_dir, f"samples/{self._name(labels)}.parquet", inputs, make))
+        name = f"samples/{self._name(labels)}.parquet"
+        return pd.read_parquet(manifest.cached(self.run_dir, name, inputs, make, LABEL_ROOMS))
 
     def preference(self, labels: int | None = None) -> dict:
         """Fine-tuned against base: the majority of three simulated labelers, and the independent judge.
 
-        Values are `simulated.Preference` (share, low, high, n); ``ceiling`` is what a policy would reach whose every
-        answer were as good as the best one seen for its prompt's whole set.
+        Values are `simulated.Preference` (share, low, high, n). ``ceiling`` is what noise leaves to a policy whose
+        every answer scored as high as the base's single best one: it does not depend on the policy that is judged.
         """
         shown = self.samples(labels).query("shown")
         texts = {m: shown[shown.model == m].sort_values("query_id").response_truncated for m in shown.model.unique()}
@@ -208,17 +224,10 @@ class StyleRun:
         mine = {m: np.array([score(t) for t in column]) for m, column in texts.items()}
         other = {m: np.array([independent(t) for t in column]) for m, column in texts.items()}
         tuned, base = mine["fine-tuned"], mine["zero-shot"]
-        best = np.full(len(base), np.quantile(np.concatenate([tuned, base]), 0.99))
+        best = np.full(len(base), base.max())
         return {
             "labelers": simulated.majority_preference(tuned, base, noise, self.profile.labelers, self.seed),
             "independent": simulated.majority_preference(other["fine-tuned"], other["zero-shot"], 0.0, 1),
             "ceiling": simulated.noise_ceiling(best, base, noise, self.profile.labelers),
             "score_base": float(base.mean()), "score_tuned": float(tuned.mean()),
         }  # fmt: skip
-
-
-def set_threads(count: int = 0) -> int:
-    """Use ``count`` CPU threads (0: leave as it is); returns how many are in use."""
-    if count:
-        torch.set_num_threads(count)
-    return torch.get_num_threads()

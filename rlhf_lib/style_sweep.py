@@ -75,12 +75,15 @@ def run_sweep(run_dir: Path, profile: str, seeds: list[int], counts=LABEL_COUNTS
     return pd.DataFrame(rows)
 
 
-def record(run_dir: Path, profile: str, rows: pd.DataFrame, folder: Path = RECORDED) -> None:
-    """Keep a sweep: its rows, the curves of the largest label count, and some samples to read."""
+def record(run_dir: Path, profile: str, rows: pd.DataFrame, folder: Path = RECORDED, **where) -> None:
+    """Keep a sweep: its rows, the curves of the largest label count, and some samples to read.
+
+    ``where`` is what `run_sweep` was given (model, corpus, overrides): the same runs, not trained again.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     most, curves, samples = rows["labels"].max(), [], []
     for row in rows[rows["labels"] == most].itertuples():
-        run = StyleRun(run_dir, row.task, profile, seed=row.seed)
+        run = StyleRun(run_dir, row.task, profile, seed=row.seed, **where)
         curves.append(run.metrics(most).assign(task=row.task, seed=row.seed, labels=most))
         shown = run.samples(most)
         keep = shown["query_id"].isin([f"q{i}" for i in range(SHOWN_SAMPLES)])

@@ -20,7 +20,6 @@ from rlhf_lib.samples import summaries
 
 MIN_COPIED_WORDS = 5
 GREETINGS = frozenset({"hi", "hello", "hey", "ok", "okay", "so"})
-INPUTS = ("all", "without preamble", "with preamble")
 
 # The fine-tuned model's share of summaries that copy the start, (articles, posts), by kind of input [post].
 PUBLISHED_COPIES_START = {"all": (0.776, 0.283), "with preamble": (0.014, 0.002)}

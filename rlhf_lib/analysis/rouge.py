@@ -101,8 +101,3 @@ def rouge_table(scores: pd.DataFrame, draws: int = 1000, seed: int = 0) -> pd.Da
             interval = stats.bootstrap_ratio(100 * group[metric], np.ones(len(group)), draws, seed)
             rows.append((task, model, metric, *interval, len(group)))
     return pd.DataFrame(rows, columns=["task", "model", "metric", "score", "low", "high", "n"])
-
-
-def mean_rouge(scores: pd.DataFrame) -> pd.Series:
-    """Mean of ROUGE-1, -2 and -L of every row, 0 to 1 (the paper's "R-avg")."""
-    return scores[["rouge1", "rouge2", "rougeL"]].mean(axis=1)

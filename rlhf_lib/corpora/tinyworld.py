@@ -5,7 +5,6 @@ on more happily or with more to see; articles that tell the main facts first, so
 says nothing; posts, some of which begin with a greeting; and summaries whose truth a program can check.
 """
 
-import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,9 +27,6 @@ class Document:
     facts: dict[str, str]
     starts_with_preamble: bool
     task: str  # "cnndm" or "tldr", after the data set that it stands in for
-
-    def facts_json(self) -> str:
-        return json.dumps(self.facts, ensure_ascii=False, sort_keys=True)
 
 
 def _rng(seed: int, split: str, what: str, index: int) -> random.Random:

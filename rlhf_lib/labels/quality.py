@@ -12,15 +12,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, chisquare, fisher_exact, norm
 
-from rlhf_lib.errors import KitError
-from rlhf_lib.labels.frames import moment
+from rlhf_lib.labels.answers import credits_of, firsts_of, four_way, share_table, within
 from rlhf_lib.labels.simulated import copied_share, wilson
 
 CHANCE = 0.25
 PUBLISHED = {"authors with labelers": (0.38, 0.46), "authors with each other": (0.60, 0.60), "chance": (0.25, 0.25)}
 ENOUGH = 20  # below so many answers, no reading raises an alarm
 FLOOR_SECONDS = 1.5  # four short continuations cannot be read faster than this
-NEEDED = ("comparison_id", "kind", "labeler", "best", "best_shown", "seconds", "at", "is_repeat")
 
 
 class Reading(NamedTuple):
@@ -33,62 +31,16 @@ class Reading(NamedTuple):
     alarm: bool
 
 
-def four_way(labels: pd.DataFrame, since=None, until=None) -> pd.DataFrame:
-    """The best-of-four answers given from `since` up to before `until`, oldest first.
-
-    The moments may be datetimes, ISO text or seconds since 1970, as in `LabelStore.labels_frame`. Raises KitError
-    where the frame lacks a column of it.
-    """
-    missing = [name for name in NEEDED if name not in labels.columns]
-    if missing:
-        raise KitError(f"The labels lack the column {missing[0]!r}: pass what LabelStore.labels_frame() gives.")
-    rows = labels[(labels["kind"] == "best_of_4") & labels["best"].notna()]
-    rows = rows[_within(rows, since, until)]
-    return rows.sort_values("at", kind="stable").assign(best=lambda frame: frame["best"].astype(int))
-
-
-def _within(rows: pd.DataFrame, since, until) -> pd.Series:
-    """Which rows lie in the window, bool [rows]."""
-    inside = pd.Series(True, index=rows.index)
-    if since is not None:
-        inside &= rows["at"] >= pd.Timestamp(moment(since, "since"), unit="s", tz="UTC")
-    if until is not None:
-        inside &= rows["at"] < pd.Timestamp(moment(until, "until"), unit="s", tz="UTC")
-    return inside
-
-
-def _firsts(rows: pd.DataFrame) -> pd.DataFrame:
-    """One answer a labeler and comparison: the first one, repeats aside."""
-    return rows[~rows["is_repeat"].astype(bool)].drop_duplicates(["comparison_id", "labeler"])
-
-
-def _credits(rows: pd.DataFrame) -> pd.DataFrame:
-    """Each answer on a comparison with m >= 2 labelers; `agrees` = share of the other labelers who picked the same."""
-    firsts = _firsts(rows)
-    m = firsts.groupby("comparison_id")["best"].transform("size")
-    same = firsts.groupby(["comparison_id", "best"])["best"].transform("size")  # this answer included
-    return firsts.assign(m=m, agrees=(same - 1) / (m - 1).clip(lower=1))[m >= 2]
-
-
-def _share_table(hits: pd.Series, labeler: pd.Series) -> pd.DataFrame:
-    """Per labeler: n, share of hits and its 95% Wilson interval."""
-    rows = {}
-    for name, mine in hits.groupby(labeler):
-        share = wilson(float(mine.sum()), len(mine))
-        rows[name] = {"n": share.n, "share": share.share, "low": share.low, "high": share.high}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["n", "share", "low", "high"]).rename_axis("labeler")
-
-
 def agreement(labels: pd.DataFrame, since=None, until=None) -> Reading:
     """Agreement between labelers on the same comparison: raw, as in the paper, and Krippendorff's nominal alpha.
 
     `numbers`: agreement (share of pairs of labelers that picked the same), alpha, n_comparisons, n_pairs. The table
     gives each labeler's agreement with all others (a 95% interval as if comparisons were independent).
     """
-    shared = _credits(four_way(labels, since, until))
+    shared = credits_of(four_way(labels, since, until))
     if shared.empty:
         text = "No comparison has two labelers yet: plan an overlap of 10 to 20% to see whether they agree."
-        return Reading("agreement", {}, _share_table(pd.Series(dtype=float), pd.Series(dtype=object)), text, False)
+        return Reading("agreement", {}, share_table(pd.Series(dtype=float), pd.Series(dtype=object)), text, False)
     pairs = shared["m"] - 1  # each pair is counted from both its ends
     numbers = {
         "agreement": float((shared["agrees"] * pairs).sum() / pairs.sum()),
@@ -104,7 +56,7 @@ def agreement(labels: pd.DataFrame, since=None, until=None) -> Reading:
         f"(alpha {numbers['alpha']:.2f}; published: 38-46% authors with labelers, about 60% among authors; chance 25%)"
         f"; {advice if enough else 'too few pairs to judge yet'}."
     )
-    return Reading("agreement", numbers, _share_table(shared["agrees"], shared["labeler"]), text, enough and low)
+    return Reading("agreement", numbers, share_table(shared["agrees"], shared["labeler"]), text, enough and low)
 
 
 def _alpha(shared: pd.DataFrame) -> float:
@@ -117,9 +69,9 @@ def _alpha(shared: pd.DataFrame) -> float:
 
 def gold_agreement(labels: pd.DataFrame, since=None, until=None) -> Reading:
     """Share of gold items (known best) answered right, per labeler."""
-    rows = _firsts(four_way(labels, since, until))
+    rows = firsts_of(four_way(labels, since, until))
     rows = rows[rows["gold_best"].notna()] if "gold_best" in rows else rows.iloc[:0]
-    table = _share_table(
+    table = share_table(
         rows["best"] == rows["gold_best"].astype(float) if len(rows) else rows["best"], rows["labeler"]
     )
     if rows.empty:
@@ -135,14 +87,15 @@ def gold_agreement(labels: pd.DataFrame, since=None, until=None) -> Reading:
 def self_agreement(labels: pd.DataFrame, since=None, until=None) -> Reading:
     """Share of repeated comparisons on which a labeler picked what they had picked before.
 
-    It bounds what a reward model can reach: nobody can predict better than a labeler repeats.
+    It tells how noisy the labels are, and is no ceiling for a reward model: a labeler repeats a pick in the mean of
+    sum p^2 of cases, while the best guesser, who always names the likeliest pick, is right in the mean of max p.
     """
     rows = four_way(labels, since, until)
     again = rows[rows["is_repeat"].astype(bool)].drop_duplicates(["comparison_id", "labeler"])
     # The first answer may lie before the window.
-    before = _firsts(four_way(labels, None, until))[["comparison_id", "labeler", "best"]]
+    before = firsts_of(four_way(labels, None, until))[["comparison_id", "labeler", "best"]]
     both = again.merge(before, on=["comparison_id", "labeler"], suffixes=("", "_before"))
-    table = _share_table(both["best"] == both["best_before"], both["labeler"])
+    table = share_table(both["best"] == both["best_before"], both["labeler"])
     if both.empty:
         text = "No comparison was shown twice yet: plan repeats for 5 to 10% of items to see who answers at random."
         return Reading("self-agreement", {}, table, text, False)
@@ -213,7 +166,7 @@ def copy_preference(labels: pd.DataFrame, since=None, until=None) -> Reading:
     ordered = np.sort(shares, axis=1)
     clear = ordered[:, 3] > ordered[:, 2]
     took_it = pd.Series(shares.argmax(axis=1) == rows["best"].to_numpy(), index=rows.index)[clear]
-    table = _share_table(took_it, rows["labeler"][clear])
+    table = share_table(took_it, rows["labeler"][clear])
     if not clear.any():
         return Reading("copying", {}, table, "No comparison has one candidate that copies most.", False)
     share, n = float(took_it.mean()), int(clear.sum())
@@ -233,7 +186,7 @@ def drift(labels: pd.DataFrame, since=None, until=None, slices: int = 4) -> Read
     The table has one row a labeler and slice; the alarm compares agreement in the second half with the first.
     """
     rows = four_way(labels, since, until)
-    shared = _credits(rows)
+    shared = credits_of(rows)
     agrees = shared["agrees"].reindex(rows.index)
     part = rows.groupby("labeler")["at"].transform(lambda at: np.arange(len(at)) * slices // max(1, len(at)))
     grouped = rows.assign(agrees=agrees, slice=part.astype(int) + 1).groupby(["labeler", "slice"])
@@ -270,8 +223,8 @@ def guessers(labels: pd.DataFrame, since=None, until=None, level: float = 0.05) 
     beyond chance is not named. Assumes that items go to labelers by chance, as the queue does.
     """
     known = four_way(labels, None, until)
-    recent = known[_within(known, since, None)]
-    shared = _credits(known)
+    recent = known[within(known, since, None)]
+    shared = credits_of(known)
     gold, repeats = gold_agreement(recent).table, self_agreement(known, since).table
     rows = {}
     for name in sorted(recent["labeler"].unique()):

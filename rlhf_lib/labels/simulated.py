@@ -14,6 +14,7 @@ from scipy.optimize import brentq
 from scipy.stats import binom, norm
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
+from rlhf_lib import intervals
 from rlhf_lib.errors import KitError
 from rlhf_lib.labels.lexicons import count_in, descriptive_halves, descriptive_words, sentiment_words, words_of
 
@@ -184,11 +185,7 @@ def wilson(wins: float, n: int) -> Preference:
     """`wins` of `n` as a share with its 95% Wilson interval; halves (ties) are allowed in `wins`."""
     if n <= 0:
         raise KitError("A preference needs at least one prompt.")
-    z = norm.ppf(0.975)
-    share, scale = wins / n, 1 + z**2 / n
-    middle = (share + z**2 / (2 * n)) / scale
-    half = z / scale * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return Preference(float(share), float(middle - half), float(middle + half), int(n))
+    return Preference(*intervals.wilson(wins, n), int(n))
 
 
 def majority_preference(score_a, score_b, noise: float, n_labelers: int = 3, seed: int = 0) -> Preference:

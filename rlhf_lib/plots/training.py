@@ -85,7 +85,7 @@ def reward_accuracy_by_labels(data: pd.DataFrame, chance: float = 0.25, ceiling=
     """Held-out four-way accuracy of reward models against the number of labels they were fitted to.
 
     Columns: `labels, accuracy`, optional `low, high` (95%), `task`, `run`. `chance` is the share right by guessing;
-    `ceiling` the share right at which labels agree with themselves: a number, or one a task in a dict.
+    `ceiling` the share right of the best possible guesser under the labels' noise: a number, or one a task in a dict.
     """
     require_columns(data, ["labels", "accuracy"], "reward_accuracy_by_labels")
     figure, axes = _panels_by_task(data)

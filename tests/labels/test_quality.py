@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from rlhf_lib.errors import KitError
-from rlhf_lib.labels import quality
+from rlhf_lib.labels import answers, quality
 from rlhf_lib.labels import simulated as sim
 
 START = pd.Timestamp("2026-01-01", tz="UTC")
@@ -19,7 +19,7 @@ def frame(rows) -> pd.DataFrame:
         row |= {"order": [0, 1, 2, 3], "seconds": 6.0, "at": START + pd.Timedelta(minutes=i), "gold_best": None}
         row |= {"is_repeat": False, "query": "q", **{f"sample{k}": f"s{k}" for k in range(4)}}
         made.append(row | (extra[0] if extra else {}))
-    columns = [*quality.NEEDED, "order", "gold_best", "query", "sample0", "sample1", "sample2", "sample3"]
+    columns = [*answers.NEEDED, "order", "gold_best", "query", "sample0", "sample1", "sample2", "sample3"]
     return pd.DataFrame(made, columns=columns)
 
 
