@@ -73,7 +73,7 @@ test-browser: $(STAMP)
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
 	  || echo "Chromium is not installed and cannot be installed from here: the browser tests will say that they skip." >&2
-	$(PY) -m pytest -m browser tests
+	$(PY) -m pytest -m browser --soak-report figures/browser.json tests
 
 lab: $(STAMP)
 	$(PY) -m jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_start_here.ipynb

@@ -1,7 +1,8 @@
 """Automatic pulls of the Andon cord: monitors that watch a PPO run and say in one sentence what is wrong.
 
 A monitor is a function (rows, state) -> sentence or None; rows are the metrics of all updates so far, this one last.
-`Watch` is the callback that asks them after each update. Thresholds are the constants below, fixed on seeds 1-3.
+`Watch` is the callback that asks them after each update. Thresholds are the constants below: set by hand and tried on a
+test-sized random model only, not yet calibrated on seeds 1-3 of real runs as they are meant to be.
 
 Shapes: n pairs, Q query tokens, R response tokens, B episodes an update.
 """
