@@ -1,8 +1,8 @@
 """The plots of the embedded world's articles and posts: what happened, and the sentences that say so.
 
 Each kind lists its ``main`` sentences (main facts first, as news is written), its ``details``, and its
-``summary`` sentences. Summaries of articles are compressions of the lead, as newspaper highlights are;
-summaries of posts are said anew, as a writer's own TL;DR is.
+``summary`` sentences. Summaries of articles compress the lead, as newspaper highlights do: much of its wording, but no
+sentence of it whole. Summaries of posts are said anew, as a writer's own TL;DR is.
 """
 
 ARTICLES = {
@@ -21,10 +21,11 @@ ARTICLES = {
             ["The last vote for {office} was held in {month2} and {n5} people took part."],
         ],
         "summary": [
-            ["{p1} was elected {office} of {town}.", "{p1} won the race for {office} of {town}.",
-             "{p1} was elected {office} with {n1} votes."],
-            ["{p1} beat {p2}.", "{p2}, a {job}, came second.", "{p1} beat a {job} named {p2}."],
-            ["The new {office} has promised to {plan}.", "The first step was to {plan}."],
+            ["{p1} is the new {office} of {town}.", "{p1} was elected {office} with {n1} votes.",
+             "{p1} won the race for {office} by {n1} votes.", "{town} chose {p1} as its {office}."],
+            ["{p2}, a {job}, came second.", "{p1} beat a {job} named {p2}.", "{p2} lost after {n2} days in office."],
+            ["The new {office} wants to {plan}.", "The winner means to {plan} for {n7} dollars.",
+             "There are plans to {plan} before {month}."],
         ],
     },
     "fire": {
@@ -42,10 +43,11 @@ ARTICLES = {
             ["Those who were hurt were taken to a clinic in {town3} by {p4}."],
         ],
         "summary": [
-            ["A fire at the {site} hurt {n1} people.", "A fire burned down the {site} in {town}.",
-             "A fire hurt {n1} people in {town} on {day}."],
-            ["It was started by {cause}.", "Fire chief {p1} said {cause} started it."],
-            ["It took {n2} firefighters to put it out.", "The damage was put at {n3} thousand dollars."],
+            ["{n1} people were hurt in a fire at the {site}.", "A fire at the {site} hurt {n1} people.",
+             "Fire hurt {n1} people in {town}.", "A fire in {town} burned the {site}."],
+            ["Fire chief {p1} blamed {cause}.", "The cause was {cause}.", "{p1} said that {cause} had started it."],
+            ["{n2} firefighters put it out on {day2}.", "The owner lost {n3} thousand dollars.",
+             "{n2} firefighters came from {town2}."],
         ],
     },
     "theft": {
@@ -64,9 +66,11 @@ ARTICLES = {
         ],
         "summary": [
             ["{p1} stole {goods} from the {site}.", "Police caught {p1} with {goods}.",
-             "{p1}, a {job} from {town}, stole {goods}."],
-            ["A judge gave the thief {punish}.", "The thief was given {punish} in {month}."],
-            ["The owner had paid {n1} dollars for it.", "It was found in {town2} after {n2} days."],
+             "A {job} named {p1} took {goods}.", "{p1} made off with {goods}."],
+            ["A judge gave the thief {punish}.", "The thief was given {punish} in {month}.",
+             "Judge {p2} decided on {punish}."],
+            ["The owner paid {n1} dollars for it.", "It was found in {town2} after {n2} days.",
+             "{p3} has it back after {n2} days."],
         ],
     },
     "match": {
@@ -84,10 +88,12 @@ ARTICLES = {
             ["The two teams will meet again in {month2} in front of {n5} fans."],
         ],
         "summary": [
-            ["The {town} {team} beat the {town2} {team2}.", "The {team} won at {sport} on {day}.",
-             "The {town} {team} beat the {team2} by {n1} points."],
-            ["{p1} scored {n2} of the points.", "{p1}, who joined from {town3}, scored {n2}."],
-            ["Coach {p2} said {p3} would be back.", "{p3} was hurt on {day2}."],
+            ["The {team} beat the {team2} by {n1} points.", "The {town} {team} won by {n1} points.",
+             "{town} beat {town2} at {sport}.", "The {team} won at {sport} by {n1} points."],
+            ["{n2} of the points came from {p1}.", "{p1}, who came from {town3}, scored {n2}.",
+             "{p1} made {n2} points."],
+            ["Coach {p2} said {p3} would be back.", "{p3} is hurt and could not play.",
+             "{p3} was missed by coach {p2}."],
         ],
     },
     "company": {
@@ -105,10 +111,12 @@ ARTICLES = {
             ["The town had tried to {plan} for the firm since {month2}."],
         ],
         "summary": [
-            ["{p1} will open a plant that makes {makes}.", "A plant in {town} will hire {n1} workers.",
-             "{p1} will open a plant in {town}."],
-            ["The plant will cost {n2} million dollars.", "It will stand next to the {site}."],
-            ["{p2} will run it from {month}.", "It will be run by {p2}."],
+            ["{p1} will open a plant in {town}.", "A plant in {town} will hire {n1} workers.",
+             "{n1} workers will make {makes} in {town}.", "{p1} is to make {makes} in {town}."],
+            ["The plant will cost {n2} million dollars.", "It will stand next to the {site}.",
+             "It goes up near the {site} for {n2} million dollars."],
+            ["{p2} will run it from {month}.", "{p2}, once a {job}, takes over in {month}.",
+             "A {job} named {p2} is to run it."],
         ],
     },
     "storm": {
@@ -126,10 +134,12 @@ ARTICLES = {
             ["The last {storm} there came in {month2} and cost {n5} dollars."],
         ],
         "summary": [
-            ["A {storm} hit {town} on {day}.", "A {storm} left {n1} homes without power.",
-             "{n1} homes in {town} lost power."],
-            ["It tore the roof off the {site}.", "{n2} people were trapped there."],
-            ["The repairs would take until {month}.", "Mayor {p1} said repairs would take until {month}."],
+            ["A {storm} left {n1} homes without power.", "{n1} {town} homes lost power.",
+             "A {storm} struck {town} on {day}.", "Power failed in {n1} homes after a {storm}."],
+            ["The roof of the {site} came off.", "{n2} people were trapped there.",
+             "It trapped {n2} people in the {site}."],
+            ["Mayor {p1} said repairs would take until {month}.", "Repairs end in {month}, said mayor {p1}.",
+             "The repairs cost {n3} thousand dollars."],
         ],
     },
 }  # fmt: skip

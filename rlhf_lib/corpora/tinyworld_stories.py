@@ -31,7 +31,7 @@ SEEN = [
     "A {color} {beast} with {texture} {body} stood by the {place}.",
     "{name} wore a {color} {thing} and a {texture} {thing2}.",
     "The {texture} {thing} {sound} on the {stuff} {thing2}.",
-    "{Her} {body} were {color} and smelled of {smell}.",
+    "{Her} {body} turned {color} and smelled of {smell}.",
     "The air at the {place} was {texture} and smelled of {smell}.",
     "There was a {color} {stuff} {thing} beside the {texture} {thing2}.",
     "{name2} {did} a {texture} {stuff} {thing} under the {color} sky.",
