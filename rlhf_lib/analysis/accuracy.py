@@ -26,15 +26,30 @@ from rlhf_lib.errors import KitError
 from rlhf_lib.samples import facts_of, summaries
 
 FLOOR = "contained_2grams"
-FEATURES = ("contained_1grams", "contained_2grams", "contained_3grams", "contained_4grams", "novel_2grams_log",
-            "contained_content_words", "contained_numbers", "contained_names", "aligned_2grams",
-            "least_contained_sentence", "best_source_sentence", "best_source_sentence_content")
+FEATURES = (
+    "contained_1grams",
+    "contained_2grams",
+    "contained_3grams",
+    "contained_4grams",
+    "novel_2grams_log",
+    "contained_content_words",
+    "contained_numbers",
+    "contained_names",
+    "aligned_2grams",
+    "least_contained_sentence",
+    "best_source_sentence",
+    "best_source_sentence_content",
+)
 # Judgements are few and the features overlap: a strong ridge (C is its inverse strength).
 RIDGE_C = 0.01
 
 # Authors' judgements in the blog post: accurate of 30, (articles, posts).
-PUBLISHED_ACCURATE = {"zero-shot": (6, 6), "fine-tuned": (29, 26), "supervised": (19, 8),
-                      "supervised + fine-tuned": (20, 11)}
+PUBLISHED_ACCURATE = {
+    "zero-shot": (6, 6),
+    "fine-tuned": (29, 26),
+    "supervised": (19, 8),
+    "supervised + fine-tuned": (20, 11),
+}
 PUBLISHED_JUDGED = 30
 
 
@@ -46,10 +61,13 @@ def checked_accuracy(samples: pd.DataFrame, check: Callable) -> pd.DataFrame:
     """
     kept = samples[samples["facts"].notna()]
     verdicts = [check(summary, facts_of(facts)) for summary, facts in zip(summaries(kept), kept["facts"], strict=True)]
-    table = kept[["task", "model"]].assign(accurate=[v.accurate for v in verdicts],
-                                           checkable=[v.checkable for v in verdicts])
-    rows = [(task, model, *stats.wilson(group["accurate"].sum(), len(group)), 1 - group["checkable"].mean(), len(group))
-            for (task, model), group in table.groupby(["task", "model"], sort=False)]
+    table = kept[["task", "model"]].assign(
+        accurate=[v.accurate for v in verdicts], checkable=[v.checkable for v in verdicts]
+    )
+    rows = [
+        (task, model, *stats.wilson(group["accurate"].sum(), len(group)), 1 - group["checkable"].mean(), len(group))
+        for (task, model), group in table.groupby(["task", "model"], sort=False)
+    ]
     return pd.DataFrame(rows, columns=["task", "model", "accurate", "low", "high", "nothing_checkable", "n"])
 
 
@@ -59,8 +77,12 @@ def blind_sheet(samples: pd.DataFrame, per_model: int = 30, seed: int = 0) -> pd
     Columns: `item` (0…), `task, model, query_id, query, summary`; show all but `model`.
     """
     rows = samples.assign(summary=summaries(samples))
-    picked = pd.concat([group.sample(min(per_model, len(group)), random_state=seed)
-                        for _, group in rows.groupby(["task", "model"], sort=False)])
+    picked = pd.concat(
+        [
+            group.sample(min(per_model, len(group)), random_state=seed)
+            for _, group in rows.groupby(["task", "model"], sort=False)
+        ]
+    )
     shuffled = picked.sample(frac=1, random_state=seed)[["task", "model", "query_id", "query", "summary"]]
     return shuffled.reset_index(drop=True).rename_axis("item").reset_index()
 
@@ -154,8 +176,11 @@ def fit_estimate(judgements: pd.DataFrame, folds: int = 5, seed: int = 0) -> Est
     reached = bool((validation["auc"] >= validation["floor_auc"]).all())
     columns = FEATURES if reached else (FLOOR,)
     classifier = _classifier().fit(table[list(columns)].to_numpy(), judgements["label"].astype(int))
-    method = ("logistic regression on containment features" if reached else
-              "bigram containment alone: the larger model did not reach it on every set")
+    method = (
+        "logistic regression on containment features"
+        if reached
+        else "bigram containment alone: the larger model did not reach it on every set"
+    )
     return Estimate(classifier, tuple(columns), validation, method)
 
 
@@ -169,14 +194,19 @@ def cross_validate(judgements: pd.DataFrame, table: pd.DataFrame, folds: int = 5
     labels = judgements["label"].astype(int).to_numpy()
     groups = _documents(judgements)
     if len(set(labels)) < 2 or len(np.unique(groups)) < folds:
-        raise KitError(f"The judgements need both labels and at least {folds} different sources; they have "
-                       f"{len(set(labels))} label(s) and {len(np.unique(groups))} source(s).")
+        raise KitError(
+            f"The judgements need both labels and at least {folds} different sources; they have "
+            f"{len(set(labels))} label(s) and {len(np.unique(groups))} source(s)."
+        )
     split = GroupKFold(folds, shuffle=True, random_state=seed)
-    probabilities = cross_val_predict(_classifier(), table.to_numpy(), labels, groups=groups, cv=split,
-                                      method="predict_proba")[:, 1]
+    probabilities = cross_val_predict(
+        _classifier(), table.to_numpy(), labels, groups=groups, cv=split, method="predict_proba"
+    )[:, 1]
     names = _set_names(judgements)
-    rows = [(name, *_agreement(labels[names == name], probabilities[names == name],
-                               table[FLOOR].to_numpy()[names == name])) for name in dict.fromkeys(names)]
+    rows = [
+        (name, *_agreement(labels[names == name], probabilities[names == name], table[FLOOR].to_numpy()[names == name]))
+        for name in dict.fromkeys(names)
+    ]
     return pd.DataFrame(rows, columns=["set", "n", "accurate", "auc", "floor_auc", "agreement", "kappa", "estimated"])
 
 
@@ -191,17 +221,26 @@ def _documents(judgements: pd.DataFrame) -> np.ndarray:
 
 def _set_names(judgements: pd.DataFrame) -> np.ndarray:
     parts = [judgements[c].astype(str) for c in ("dataset", "level") if c in judgements]
-    return (parts[0] if len(parts) == 1 else parts[0] + "/" + parts[1]).to_numpy() if parts else np.full(
-        len(judgements), "judgements")
+    return (
+        (parts[0] if len(parts) == 1 else parts[0] + "/" + parts[1]).to_numpy()
+        if parts
+        else np.full(len(judgements), "judgements")
+    )
 
 
 def _agreement(labels, probabilities, floor) -> tuple:
     """n, accurate, auc, floor_auc, agreement, kappa, estimated of one set."""
     verdicts = probabilities > 0.5
     both = len(set(labels)) == 2
-    return (len(labels), labels.mean(), roc_auc_score(labels, probabilities) if both else float("nan"),
-            roc_auc_score(labels, floor) if both else float("nan"), (verdicts == labels).mean(),
-            cohen_kappa_score(labels, verdicts) if both else float("nan"), probabilities.mean())
+    return (
+        len(labels),
+        labels.mean(),
+        roc_auc_score(labels, probabilities) if both else float("nan"),
+        roc_auc_score(labels, floor) if both else float("nan"),
+        (verdicts == labels).mean(),
+        cohen_kappa_score(labels, verdicts) if both else float("nan"),
+        probabilities.mean(),
+    )
 
 
 def estimate_accuracy(samples: pd.DataFrame, estimate: Estimate | None = None) -> pd.DataFrame:
@@ -217,7 +256,10 @@ def estimate_accuracy(samples: pd.DataFrame, estimate: Estimate | None = None) -
         table = feature_table(bodies, summaries(samples))
         values = estimate.classifier.predict_proba(table[list(estimate.columns)].to_numpy())[:, 1]
     method = estimate.method if estimate else "bigram containment (no judgements given)"
-    rows = [(task, model, *stats.bootstrap_ratio(group["value"], np.ones(len(group))), len(group), method)
-            for (task, model), group in samples[["task", "model"]].assign(value=values).groupby(["task", "model"],
-                                                                                               sort=False)]
+    rows = [
+        (task, model, *stats.bootstrap_ratio(group["value"], np.ones(len(group))), len(group), method)
+        for (task, model), group in samples[["task", "model"]]
+        .assign(value=values)
+        .groupby(["task", "model"], sort=False)
+    ]
     return pd.DataFrame(rows, columns=["task", "model", "estimate", "low", "high", "n", "method"])

@@ -20,12 +20,17 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
-    parser = _Parser(prog="python -m rlhf_lib analyse",
-                     description="Novelty, copying and ROUGE of any model's summaries, without torch.")
+    parser = _Parser(
+        prog="python -m rlhf_lib analyse",
+        description="Novelty, copying and ROUGE of any model's summaries, without torch.",
+    )
     parser.add_argument("samples", help=f"rows task, model, query, reference, response ({', '.join(FORMATS)})")
     parser.add_argument("--out", help="folder for analysis.json, tables and figures (default: NAME-analysis here)")
-    parser.add_argument("--judgements", help="human accuracy judgements, rows source, summary, label 0 or 1 "
-                        "(.jsonl or .jsonl.gz): adds an automatic accuracy estimate fitted to them")
+    parser.add_argument(
+        "--judgements",
+        help="human accuracy judgements, rows source, summary, label 0 or 1 "
+        "(.jsonl or .jsonl.gz): adds an automatic accuracy estimate fitted to them",
+    )
     return parser.parse_args(argv)
 
 
@@ -72,8 +77,9 @@ def read_judgements(path: str) -> pd.DataFrame:
             for number, line in enumerate(lines, start=1):
                 row = json.loads(line)
                 _check_judgement(row, f"{path}, row {number}")
-                rows.append({field: row[field] for field in ("source", "summary", "label", "dataset", "level")
-                             if field in row})
+                rows.append(
+                    {field: row[field] for field in ("source", "summary", "label", "dataset", "level") if field in row}
+                )
     except (OSError, EOFError) as error:
         raise KitError(f"The judgements {path} cannot be read ({error}).") from error
     except ValueError as error:

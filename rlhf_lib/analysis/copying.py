@@ -68,16 +68,22 @@ def copy_density(positions: pd.DataFrame, bins: int = 20) -> pd.DataFrame:
         relative = [(p + 0.5) / row.source_length for row in group.itertuples() for p in row.positions]
         counted, edges = np.histogram(relative, bins=bins, range=(0, 1))
         density = counted * bins / counted.sum() if counted.sum() else np.full(bins, np.nan)
-        rows += [(task, model, middle, value) for middle, value in zip((edges[:-1] + edges[1:]) / 2, density,
-                                                                       strict=True)]
+        rows += [
+            (task, model, middle, value) for middle, value in zip((edges[:-1] + edges[1:]) / 2, density, strict=True)
+        ]
     return pd.DataFrame(rows, columns=["task", "model", "position", "density"])
 
 
 def copied_share(positions: pd.DataFrame, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Share of a model's summary bigrams that align with the source, micro: `task, model, share, low, high`."""
-    rows = [(task, model, *stats.bootstrap_ratio([len(p) for p in group["positions"]], group["summary_length"],
-                                                 draws, seed))
-            for (task, model), group in positions.groupby(["task", "model"], sort=False)]
+    rows = [
+        (
+            task,
+            model,
+            *stats.bootstrap_ratio([len(p) for p in group["positions"]], group["summary_length"], draws, seed),
+        )
+        for (task, model), group in positions.groupby(["task", "model"], sort=False)
+    ]
     return pd.DataFrame(rows, columns=["task", "model", "share", "low", "high"])
 
 
@@ -117,11 +123,17 @@ def count_copies(samples: pd.DataFrame) -> pd.DataFrame:
     for row, summary in zip(samples.itertuples(), summaries(samples), strict=True):
         source = text.source_words(row.query, row.task)
         known = None if pd.isna(row.starts_with_preamble) else bool(row.starts_with_preamble)
-        rows.append((row.task, row.model, row.query_id, has_preamble(row.query, row.task) if known is None else known,
-                     starts_with(source, first_sentence(summary)),
-                     starts_with(source, text.words(summary)[:MIN_COPIED_WORDS])))
-    frame = pd.DataFrame(rows, columns=["task", "model", "query_id", "preamble", "copies_start",
-                                        "copies_first_words"])
+        rows.append(
+            (
+                row.task,
+                row.model,
+                row.query_id,
+                has_preamble(row.query, row.task) if known is None else known,
+                starts_with(source, first_sentence(summary)),
+                starts_with(source, text.words(summary)[:MIN_COPIED_WORDS]),
+            )
+        )
+    frame = pd.DataFrame(rows, columns=["task", "model", "query_id", "preamble", "copies_start", "copies_first_words"])
     return frame.astype({"preamble": "boolean"})
 
 
@@ -134,14 +146,18 @@ def copy_start_table(counts: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (task, model), group in counts.groupby(["task", "model"], sort=False):
         preamble = group["preamble"]
-        kinds = {"all": group, "without preamble": group[preamble.eq(False).fillna(False)],
-                 "with preamble": group[preamble.fillna(False)]}
+        kinds = {
+            "all": group,
+            "without preamble": group[preamble.eq(False).fillna(False)],
+            "with preamble": group[preamble.fillna(False)],
+        }
         for inputs, of_kind in kinds.items():
             share = stats.wilson(of_kind["copies_start"].sum(), len(of_kind))
             milder = of_kind["copies_first_words"].mean() if len(of_kind) else float("nan")
             rows.append((task, model, inputs, *share, len(of_kind), milder, _published(task, model, inputs)))
-    return pd.DataFrame(rows, columns=["task", "model", "inputs", "share", "low", "high", "n", "first_words_share",
-                                       "published"])
+    return pd.DataFrame(
+        rows, columns=["task", "model", "inputs", "share", "low", "high", "n", "first_words_share", "published"]
+    )
 
 
 def _published(task: str, model: str, inputs: str) -> float:

@@ -52,10 +52,13 @@ def novel_units(source: Sequence[str], summary: str) -> tuple[np.ndarray, np.nda
 
 def count_novel(samples: pd.DataFrame) -> pd.DataFrame:
     """Counts of every sample row: columns `task, model, query_id`, `novel` and `total` (int [5] each, as UNITS)."""
-    counts = [novel_units(text.source_words(row.query, row.task), summary)
-              for row, summary in zip(samples.itertuples(), summaries(samples), strict=True)]
+    counts = [
+        novel_units(text.source_words(row.query, row.task), summary)
+        for row, summary in zip(samples.itertuples(), summaries(samples), strict=True)
+    ]
     return samples[["task", "model", "query_id"]].assign(
-        novel=[novel for novel, _ in counts], total=[total for _, total in counts])
+        novel=[novel for novel, _ in counts], total=[total for _, total in counts]
+    )
 
 
 def novelty_table(counts: pd.DataFrame, average: str = "micro", draws: int = 1000, seed: int = 0) -> pd.DataFrame:
@@ -73,10 +76,23 @@ def novelty_table(counts: pd.DataFrame, average: str = "micro", draws: int = 100
                 counted = below > 0
                 above, below = above[counted] / below[counted], np.ones(counted.sum())
             value, low, high = stats.bootstrap_ratio(above, below, draws, seed)
-            rows.append((task, model, unit, value, low, high, int(total[:, place].sum()), len(group), average,
-                         published(task, model) if unit == "sentence" else float("nan")))
-    return pd.DataFrame(rows, columns=["task", "model", "unit", "novelty", "low", "high", "units", "summaries",
-                                       "average", "published"])
+            rows.append(
+                (
+                    task,
+                    model,
+                    unit,
+                    value,
+                    low,
+                    high,
+                    int(total[:, place].sum()),
+                    len(group),
+                    average,
+                    published(task, model) if unit == "sentence" else float("nan"),
+                )
+            )
+    return pd.DataFrame(
+        rows, columns=["task", "model", "unit", "novelty", "low", "high", "units", "summaries", "average", "published"]
+    )
 
 
 def published(task: str, model: str) -> float:
@@ -87,8 +103,9 @@ def published(task: str, model: str) -> float:
     return pair[1] if text.is_post_task(task) else float("nan")
 
 
-def novelty_difference(counts: pd.DataFrame, task: str, first: str, second: str, unit: str = "sentence",
-                       seed: int = 0) -> stats.Interval:
+def novelty_difference(
+    counts: pd.DataFrame, task: str, first: str, second: str, unit: str = "sentence", seed: int = 0
+) -> stats.Interval:
     """Novelty of `first` minus `second` with its 95% interval, resampling the queries that both summarise.
 
     A difference counts when the interval leaves out 0. All NaN when they share no query.
@@ -96,8 +113,17 @@ def novelty_difference(counts: pd.DataFrame, task: str, first: str, second: str,
     place, sides = UNITS.index(unit), []
     for model in (first, second):
         rows = counts[(counts["task"] == task) & (counts["model"] == model)]
-        sums = pd.DataFrame({"query_id": rows["query_id"], "novel": [v[place] for v in rows["novel"]],
-                             "total": [v[place] for v in rows["total"]]}).groupby("query_id").sum()
+        sums = (
+            pd.DataFrame(
+                {
+                    "query_id": rows["query_id"],
+                    "novel": [v[place] for v in rows["novel"]],
+                    "total": [v[place] for v in rows["total"]],
+                }
+            )
+            .groupby("query_id")
+            .sum()
+        )
         sides.append(sums)
     shared = sides[0].index.intersection(sides[1].index)
     pairs = [(side.loc[shared, "novel"].to_numpy(), side.loc[shared, "total"].to_numpy()) for side in sides]

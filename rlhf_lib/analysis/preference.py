@@ -27,8 +27,9 @@ def paired_summaries(samples: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
     return left.merge(sides[1][["task", "query_id", "summary"]], on=["task", "query_id"], suffixes=("_a", "_b"))
 
 
-def compare_models(samples: pd.DataFrame, models: list[str], pick: Callable, judges: int = 1,
-                   seed: int = 0) -> pd.DataFrame:
+def compare_models(
+    samples: pd.DataFrame, models: list[str], pick: Callable, judges: int = 1, seed: int = 0
+) -> pd.DataFrame:
     """Let labelers choose between every two models on every shared context, each pair in random order.
 
     `pick(query, responses)` gives the position of the better response. With several judges the majority of their
@@ -77,9 +78,12 @@ def comparisons_from_best(labels: pd.DataFrame) -> pd.DataFrame:
     `labels` has `query_id`, `models` (list of k names in the order shown) and `best` (0…k-1): the best one's model is
     chosen over each other model. Columns: `query_id, a, b, choice`.
     """
-    rows = [(row.query_id, row.models[row.best], other, "a")
-            for row in labels.itertuples() for i, other in enumerate(row.models)
-            if i != row.best and other != row.models[row.best]]
+    rows = [
+        (row.query_id, row.models[row.best], other, "a")
+        for row in labels.itertuples()
+        for i, other in enumerate(row.models)
+        if i != row.best and other != row.models[row.best]
+    ]
     return pd.DataFrame(rows, columns=["query_id", "a", "b", "choice"])
 
 
@@ -109,8 +113,9 @@ def copied_bigrams(source: str, summary: str) -> float:
     return sum(gram in known for gram in grams) / len(grams) if grams else float("nan")
 
 
-def copy_preference(pairs: pd.DataFrame, measure: Callable[[str, str], float] = copied_bigrams,
-                    seed: int = 0) -> stats.Interval:
+def copy_preference(
+    pairs: pd.DataFrame, measure: Callable[[str, str], float] = copied_bigrams, seed: int = 0
+) -> stats.Interval:
     """Share of choices that fall on the summary that copies more, ties between the choices left out.
 
     `pairs` has `source, summary_a, summary_b, choice` ("a", "b", "tie"); pairs in which both copy alike are left out.

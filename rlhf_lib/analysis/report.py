@@ -57,10 +57,13 @@ def analyse(samples: pd.DataFrame, processes: int = 2) -> Analysis:
     scored = everything[everything["model"] != baselines.REFERENCE]
     scores = rouge.score_samples(scored, processes)
     novelty_table, start_table = novelty.novelty_table(counts), copying.copy_start_table(copies)
-    objects = [_object(task, model, rows, novelty_table, start_table, copies, scores)
-               for (task, model), rows in samples.groupby(["task", "model"], sort=False)]
-    return Analysis(novelty_table, start_table, positions, copying.copy_density(positions), rouge.rouge_table(scores),
-                    objects)
+    objects = [
+        _object(task, model, rows, novelty_table, start_table, copies, scores)
+        for (task, model), rows in samples.groupby(["task", "model"], sort=False)
+    ]
+    return Analysis(
+        novelty_table, start_table, positions, copying.copy_density(positions), rouge.rouge_table(scores), objects
+    )
 
 
 def _object(task: str, model: str, rows: pd.DataFrame, novelty_table, start_table, copies, scores) -> dict:
@@ -71,7 +74,9 @@ def _object(task: str, model: str, rows: pd.DataFrame, novelty_table, start_tabl
     own, lead = _of(scores, task, model), _of(scores, task, baselines.LEAD3)
     lead = lead[lead["query_id"].isin(rows["query_id"])]
     return {
-        "task": task, "model": model, "n": len(rows),
+        "task": task,
+        "model": model,
+        "n": len(rows),
         "sentence_novelty": _number(novel["sentence"]),
         "ngram_novelty": {str(n): _number(novel[f"{n}-gram"]) for n in range(1, 5)},
         "copies_start": _number(start.loc["all", "share"]),
@@ -100,12 +105,16 @@ def write_analysis(analysis: Analysis, out: str | os.PathLike) -> Path:
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name, table in (("novelty", analysis.novelty), ("copy_start", analysis.copy_start),
-                            ("rouge", analysis.rouge)):
+        for name, table in (
+            ("novelty", analysis.novelty),
+            ("copy_start", analysis.copy_start),
+            ("rouge", analysis.rouge),
+        ):
             _replace(out / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
         _replace(out / "README.md", f"# What the numbers here mean\n\n{DEFINITIONS}")
-        _replace(out / "analysis.json", json.dumps(analysis.objects, indent=1, ensure_ascii=False, allow_nan=False)
-                 + "\n")
+        _replace(
+            out / "analysis.json", json.dumps(analysis.objects, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        )
     except OSError as error:
         raise KitError(f"{out} cannot be written ({error}): choose another folder with --out.") from error
     _write_figures(analysis, out / "figures")
@@ -122,23 +131,43 @@ def _write_figures(analysis: Analysis, folder: Path) -> None:
     """The post's figures of these samples, each with its numbers and words."""
     drawn = analysis.positions.groupby(["task", "model"], sort=False).head(CONTEXTS_DRAWN)
     models = drawn[drawn["model"] != baselines.REFERENCE]
-    plots.save_figure(plots.novelty_figure(analysis.novelty), analysis.novelty, folder / "novelty",
-                      "Share of n-grams and sentences of each model's summaries that are not in the source, with 95% "
-                      "intervals; open marks are the blog post's. " + _spoken(analysis, "sentence_novelty"))
-    plots.save_figure(plots.copy_start_figure(analysis.copy_start), analysis.copy_start, folder / "copy_start",
-                      "Share of summaries that copy the start of the input, over all inputs and by preamble. "
-                      + _spoken(analysis, "copies_start"))
-    plots.save_figure(plots.copy_map(models), models, folder / "copy_map",
-                      "For each model, contexts stacked and sorted by the first place they copy from: dark marks are "
-                      "the source bigrams that align with the summary.")
+    plots.save_figure(
+        plots.novelty_figure(analysis.novelty),
+        analysis.novelty,
+        folder / "novelty",
+        "Share of n-grams and sentences of each model's summaries that are not in the source, with 95% "
+        "intervals; open marks are the blog post's. " + _spoken(analysis, "sentence_novelty"),
+    )
+    plots.save_figure(
+        plots.copy_start_figure(analysis.copy_start),
+        analysis.copy_start,
+        folder / "copy_start",
+        "Share of summaries that copy the start of the input, over all inputs and by preamble. "
+        + _spoken(analysis, "copies_start"),
+    )
+    plots.save_figure(
+        plots.copy_map(models),
+        models,
+        folder / "copy_map",
+        "For each model, contexts stacked and sorted by the first place they copy from: dark marks are "
+        "the source bigrams that align with the summary.",
+    )
     density = analysis.density[analysis.density["model"] != baselines.REFERENCE]
-    plots.save_figure(plots.copy_density(density), density, folder / "copy_density",
-                      "Density of copied bigrams over the relative position in the source, one line a model; 1 means "
-                      "copied from everywhere alike.")
+    plots.save_figure(
+        plots.copy_density(density),
+        density,
+        folder / "copy_density",
+        "Density of copied bigrams over the relative position in the source, one line a model; 1 means "
+        "copied from everywhere alike.",
+    )
     shown = analysis.rouge[analysis.rouge["metric"].isin(["rouge1", "rouge2", "rougeL"])]
     if len(shown):
-        plots.save_figure(plots.rouge_bars(shown), shown, folder / "rouge",
-                          "ROUGE F1 of each model and of lead-3, with 95% intervals. " + _spoken(analysis, "rouge1"))
+        plots.save_figure(
+            plots.rouge_bars(shown),
+            shown,
+            folder / "rouge",
+            "ROUGE F1 of each model and of lead-3, with 95% intervals. " + _spoken(analysis, "rouge1"),
+        )
 
 
 def _spoken(analysis: Analysis, field: str) -> str:

@@ -71,8 +71,10 @@ def rouge_scores(references, texts, processes: int = 2) -> np.ndarray:
     Both are lists of N strings; sentences are split here. Two processes share the work when there is enough of it;
     every result is the same with one.
     """
-    pairs = [("\n".join(text.sentences(reference)), "\n".join(text.sentences(summary)))
-             for reference, summary in zip(references, texts, strict=True)]
+    pairs = [
+        ("\n".join(text.sentences(reference)), "\n".join(text.sentences(summary)))
+        for reference, summary in zip(references, texts, strict=True)
+    ]
     processes = min(processes, os.cpu_count() or 1, max(1, len(pairs) // WORTH_A_PROCESS))
     if processes == 1:
         return _score_chunk(pairs)

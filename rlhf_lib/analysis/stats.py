@@ -7,8 +7,15 @@ import pandas as pd
 
 from rlhf_lib.intervals import NOTHING, Interval, wilson
 
-__all__ = ["NOTHING", "Interval", "bootstrap_difference", "bootstrap_ratio", "calibration_bins",
-           "expected_calibration_error", "wilson"]
+__all__ = [
+    "NOTHING",
+    "Interval",
+    "bootstrap_difference",
+    "bootstrap_ratio",
+    "calibration_bins",
+    "expected_calibration_error",
+    "wilson",
+]
 
 CHUNK = 4_000_000  # drawn indices held at once
 

@@ -19,11 +19,54 @@ _CLITIC = re.compile(r" ('(?:s|m|d|re|ve|ll)|n't)\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 # A full stop after these does not end a sentence. Single letters and "U.S."-like initialisms are found by shape.
-_ABBREVIATIONS = frozenset({
-    "mr", "mrs", "ms", "dr", "prof", "sen", "rep", "gov", "gen", "col", "lt", "sgt", "capt", "cmdr", "rev",
-    "hon", "st", "jr", "sr", "vs", "etc", "fig", "no", "inc", "corp", "ltd", "co", "jan", "feb", "mar", "apr",
-    "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "approx", "dept", "est", "e.g", "i.e",
-})
+_ABBREVIATIONS = frozenset(
+    {
+        "mr",
+        "mrs",
+        "ms",
+        "dr",
+        "prof",
+        "sen",
+        "rep",
+        "gov",
+        "gen",
+        "col",
+        "lt",
+        "sgt",
+        "capt",
+        "cmdr",
+        "rev",
+        "hon",
+        "st",
+        "jr",
+        "sr",
+        "vs",
+        "etc",
+        "fig",
+        "no",
+        "inc",
+        "corp",
+        "ltd",
+        "co",
+        "jan",
+        "feb",
+        "mar",
+        "apr",
+        "jun",
+        "jul",
+        "aug",
+        "sep",
+        "sept",
+        "oct",
+        "nov",
+        "dec",
+        "approx",
+        "dept",
+        "est",
+        "e.g",
+        "i.e",
+    }
+)
 _INITIALISM = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]$")
 # An end: . ! or ? (several, or an ellipsis), then closing quotes or brackets, then white space or the text's end.
 _END = re.compile(r"""(?<![.!?…])(?P<mark>[.!?…]++)(?P<close>["')\]]*+)(?=\s|$)""")
@@ -63,7 +106,7 @@ def _sentences_of_line(line: str) -> Iterator[str]:
     start = 0
     for end in _END.finditer(line):
         if _ends_sentence(line, start, end):
-            yield line[start:end.end()].strip()
+            yield line[start : end.end()].strip()
             start = end.end()
     if line[start:].strip():
         yield line[start:].strip()
@@ -78,7 +121,7 @@ def _ends_sentence(line: str, start: int, end: re.Match) -> bool:
         return True
     if end.start() > start and line[end.start() - 1].isspace():  # a detached full stop
         return True
-    word = next(iter(line[start:end.start()].rsplit(None, 1)[-1:]), "").lstrip("\"'([").lower()
+    word = next(iter(line[start : end.start()].rsplit(None, 1)[-1:]), "").lstrip("\"'([").lower()
     if word in ("a.m", "p.m"):  # "at 5 p.m. The ship" ends, "5 p.m. ET" and "5 p.m. local time" do not
         return following[:1].isupper() and not (len(following) > 1 and following.strip(").,").isupper())
     return not (word in _ABBREVIATIONS or (word != "i" and _INITIALISM.fullmatch(word)))
@@ -96,7 +139,7 @@ def source_body(query: str, task: str | None = None) -> str:
     """
     body = query.strip()
     if prefix := _PREFIX.match(body):
-        body = body[prefix.end():].lstrip()
+        body = body[prefix.end() :].lstrip()
     body = _SUFFIX.sub("", body).rstrip()
     return _DATELINE.sub("", body, count=1) if task and is_article_task(task) else body
 

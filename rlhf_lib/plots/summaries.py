@@ -46,8 +46,15 @@ def rouge_bars(data: pd.DataFrame) -> Figure:
         of_task = data[data["task"] == task]
         width = 0.8 / of_task["model"].nunique()
         for model, rows, places in _beside(of_task, "metric", metrics):
-            axis.bar(places, rows["score"], width, color=colours[model], label=model,
-                     yerr=error_lengths(rows, "score"), error_kw={"linewidth": 1, "ecolor": "#555555"})
+            axis.bar(
+                places,
+                rows["score"],
+                width,
+                color=colours[model],
+                label=model,
+                yerr=error_lengths(rows, "score"),
+                error_kw={"linewidth": 1, "ecolor": "#555555"},
+            )
             if "published" in rows:
                 axis.plot(places, rows["published"], label="published", **(PUBLISHED_MARK | {"markersize": 4}))
         axis.set(title=task_title(task), xlabel="", ylabel="F1 × 100" if task == tasks[0] else "")
@@ -71,12 +78,19 @@ def copy_map(data: pd.DataFrame, max_position: int = 500, contexts: int = 200) -
     for row, task in zip(axes, tasks, strict=True):
         of_task = data[data["task"] == task]
         width = int(min(of_task["source_length"].max(), max_position))
-        for axis in row[of_task["model"].nunique():]:
+        for axis in row[of_task["model"].nunique() :]:
             axis.set_axis_off()
         for axis, model in zip(row, ordered(of_task["model"]), strict=False):
             rows = of_task[of_task["model"] == model].head(contexts)
-            axis.imshow(stacked_contexts(rows, width), aspect="auto", vmin=0, vmax=2, interpolation="nearest",
-                        cmap=ListedColormap(["white", colours[model], "#E4E4E4"]), extent=(0, width, len(rows), 0))
+            axis.imshow(
+                stacked_contexts(rows, width),
+                aspect="auto",
+                vmin=0,
+                vmax=2,
+                interpolation="nearest",
+                cmap=ListedColormap(["white", colours[model], "#E4E4E4"]),
+                extent=(0, width, len(rows), 0),
+            )
             axis.set_title(model, fontsize=9)
             axis.tick_params(labelsize=7)
             axis.set_xlabel("source position (bigrams)", fontsize=8)
@@ -87,6 +101,7 @@ def copy_map(data: pd.DataFrame, max_position: int = 500, contexts: int = 200) -
 
 def stacked_contexts(rows: pd.DataFrame, width: int) -> np.ndarray:
     """[contexts, width] picture: 0 source, 1 matched, 2 past the source's end; sorted for `copy_map`."""
+
     def key(row):
         positions = list(row.positions)
         # unmatched contexts last; then by first match, then by how far down the matches reach
@@ -94,7 +109,7 @@ def stacked_contexts(rows: pd.DataFrame, width: int) -> np.ndarray:
 
     picture = np.zeros((len(rows), width), dtype=np.int8)
     for line, row in zip(picture, sorted(rows.itertuples(), key=key), strict=True):
-        line[int(row.source_length):] = 2
+        line[int(row.source_length) :] = 2
         line[[p for p in row.positions if p < width]] = 1
     return picture
 
@@ -115,8 +130,11 @@ def copy_density(data: pd.DataFrame) -> Figure:
             axis.plot(rows["position"], rows["density"], color=colours[model], label=model, linewidth=1.6)
         axis.axhline(1, color="black", linestyle=":", linewidth=1)
         percent_axis(axis, "x")
-        axis.set(title=task_title(task), xlabel="relative position in the source",
-                 ylabel="density of matched bigrams" if task == tasks[0] else "")
+        axis.set(
+            title=task_title(task),
+            xlabel="relative position in the source",
+            ylabel="density of matched bigrams" if task == tasks[0] else "",
+        )
     axes[0, 0].set_ylim(bottom=0)
     figure_legend(figure, axes)
     return figure
@@ -154,12 +172,22 @@ def rouge_against_preference(data: pd.DataFrame) -> Figure:
     for axis, labeler in zip(axes[0], labelers, strict=True):
         for model in ordered(data["model"]):
             rows = data[(data["labeler"] == labeler) & (data["model"] == model)]
-            axis.errorbar(rows["rouge"], rows["share"], yerr=error_lengths(rows, "share"), fmt="o", capsize=2.5,
-                          color=colours[model], label=model)
+            axis.errorbar(
+                rows["rouge"],
+                rows["share"],
+                yerr=error_lengths(rows, "share"),
+                fmt="o",
+                capsize=2.5,
+                color=colours[model],
+                label=model,
+            )
         axis.axhline(0.5, color="black", linewidth=1, linestyle=":")
         percent_axis(axis)
-        axis.set(title=f"{labeler} labelers", xlabel="mean of ROUGE-1, -2, -L (F1 × 100)",
-                 ylabel="preferred to the reference" if labeler == labelers[0] else "")
+        axis.set(
+            title=f"{labeler} labelers",
+            xlabel="mean of ROUGE-1, -2, -L (F1 × 100)",
+            ylabel="preferred to the reference" if labeler == labelers[0] else "",
+        )
     figure_legend(figure, axes)
     return figure
 
@@ -172,14 +200,26 @@ def preference_matrix(data: pd.DataFrame) -> Figure:
     require_columns(data, ["a", "b", "share"], "preference_matrix")
     data = data.assign(labeler=data.get("labeler", ""))
     labelers, models = list(dict.fromkeys(data["labeler"])), ordered([*data["a"], *data["b"]])
-    figure, axes = new_figure(1, len(labelers), width=0.62 * len(models) + 1.2, height=0.55 * len(models) + 1.5,
-                              sharey=True)
+    figure, axes = new_figure(
+        1, len(labelers), width=0.62 * len(models) + 1.2, height=0.55 * len(models) + 1.5, sharey=True
+    )
     for axis, labeler in zip(axes[0], labelers, strict=True):
         rows = data[data["labeler"] == labeler]
         table = rows.pivot_table(index="a", columns="b", values="share").reindex(index=models, columns=models)
-        sns.heatmap(table * 100, ax=axis, cmap="RdBu", vmin=0, vmax=100, center=50, annot=True, fmt=".0f",
-                    square=True, linewidths=0.5, cbar=labeler == labelers[-1],
-                    cbar_kws={"label": "row preferred to column (%)", "shrink": 0.7})
+        sns.heatmap(
+            table * 100,
+            ax=axis,
+            cmap="RdBu",
+            vmin=0,
+            vmax=100,
+            center=50,
+            annot=True,
+            fmt=".0f",
+            square=True,
+            linewidths=0.5,
+            cbar=labeler == labelers[-1],
+            cbar_kws={"label": "row preferred to column (%)", "shrink": 0.7},
+        )
         axis.set(title=f"{labeler} labelers" if labeler else "", xlabel="", ylabel="")
         axis.grid(visible=False)
         axis.set_xticks(axis.get_xticks(), models, rotation=40, ha="right", rotation_mode="anchor")
@@ -194,8 +234,16 @@ def _dots_by_unit(data: pd.DataFrame, unit: str, value: str, ylabel: str) -> Fig
     figure, axes = new_figure(1, len(tasks), width=5.2, height=3.6, sharey=True)
     for axis, task in zip(axes[0], tasks, strict=True):
         for model, rows, places in _beside(data[data["task"] == task], unit, units):
-            axis.errorbar(places, rows[value], yerr=error_lengths(rows, value), fmt="o", markersize=5, capsize=2,
-                          color=colours[model], label=model)
+            axis.errorbar(
+                places,
+                rows[value],
+                yerr=error_lengths(rows, value),
+                fmt="o",
+                markersize=5,
+                capsize=2,
+                color=colours[model],
+                label=model,
+            )
             if "published" in rows and rows["published"].notna().any():
                 axis.plot(places, rows["published"], label="published", **PUBLISHED_MARK)
         for edge in np.arange(len(units) - 1) + 0.5:

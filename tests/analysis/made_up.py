@@ -21,16 +21,24 @@ def learning():
 def ppo():
     episodes = np.arange(0, 20000, 200)
     wave = np.sin(episodes / 900)
-    return pd.DataFrame({
-        "episodes": episodes, "objective/score": episodes / 8000 + 0.1 * wave,
-        "objective/kl": 6 * (1 - np.exp(-episodes / 3000)) + 0.4 * wave, "objective/kl_coef": 0.15 + 0.02 * wave,
-        "objective/entropy": 50 - episodes / 2000, "objective/penalised": 0.4 * np.exp(-episodes / 2000),
-    })
+    return pd.DataFrame(
+        {
+            "episodes": episodes,
+            "objective/score": episodes / 8000 + 0.1 * wave,
+            "objective/kl": 6 * (1 - np.exp(-episodes / 3000)) + 0.4 * wave,
+            "objective/kl_coef": 0.15 + 0.02 * wave,
+            "objective/entropy": 50 - episodes / 2000,
+            "objective/penalised": 0.4 * np.exp(-episodes / 2000),
+        }
+    )
 
 
 def accuracy_by_labels():
-    rows = [(task, n, 0.3 + 0.05 * i + shift) for shift, task in enumerate(["sentiment"])
-            for i, n in enumerate([50, 200, 1000, 5000])]
+    rows = [
+        (task, n, 0.3 + 0.05 * i + shift)
+        for shift, task in enumerate(["sentiment"])
+        for i, n in enumerate([50, 200, 1000, 5000])
+    ]
     return with_interval(pd.DataFrame(rows, columns=["task", "labels", "accuracy"]), "accuracy")
 
 
@@ -48,14 +56,18 @@ def preference():
 
 def calibration():
     predicted = np.linspace(0.05, 0.95, 10)
-    return with_interval(pd.DataFrame({"predicted": predicted, "observed": predicted**1.3,
-                                       "count": np.linspace(400, 40, 10)}), "observed")
+    return with_interval(
+        pd.DataFrame({"predicted": predicted, "observed": predicted**1.3, "count": np.linspace(400, 40, 10)}),
+        "observed",
+    )
 
 
 def frontier():
     kl = np.array([0.5, 1, 2, 4, 6, 8, 12])
-    rows = [pd.DataFrame({"kl": kl, "reward": scale * np.sqrt(kl), "run": name})
-            for name, scale in (("5,000 labels", 0.7), ("60,000 labels", 1.1), ("published, 60,000 labels", 1.2))]
+    rows = [
+        pd.DataFrame({"kl": kl, "reward": scale * np.sqrt(kl), "run": name})
+        for name, scale in (("5,000 labels", 0.7), ("60,000 labels", 1.1), ("published, 60,000 labels", 1.2))
+    ]
     optimum = pd.DataFrame({"kl": kl, "reward": 1.5 * np.sqrt(kl)})
     return pd.concat(rows), optimum
 
@@ -65,16 +77,23 @@ def flip():
     rows = []
     for run, sign in (("right sign", 1), ("flipped sign", -1)):
         for metric, size in (("true score", 1.0), ("entropy (nats a response)", 3.0)):
-            rows.append(pd.DataFrame({"episodes": episodes, "metric": metric, "run": run,
-                                      "value": sign * size * episodes / 4000}))
+            rows.append(
+                pd.DataFrame(
+                    {"episodes": episodes, "metric": metric, "run": run, "value": sign * size * episodes / 4000}
+                )
+            )
     pulls = pd.DataFrame({"episodes": [1500, 2600], "reason": ["score falls", "a labeler"]})
     return pd.concat(rows), pulls
 
 
 def novelty():
     units = ["1-gram", "2-gram", "3-gram", "4-gram", "sentence"]
-    rows = [(task, model, unit, min(0.1 + 0.15 * j + 0.05 * (4 - i), 1.0), 0.9 if unit == "sentence" else np.nan)
-            for task in TASKS for i, model in enumerate([*MODELS, "reference"]) for j, unit in enumerate(units)]
+    rows = [
+        (task, model, unit, min(0.1 + 0.15 * j + 0.05 * (4 - i), 1.0), 0.9 if unit == "sentence" else np.nan)
+        for task in TASKS
+        for i, model in enumerate([*MODELS, "reference"])
+        for j, unit in enumerate(units)
+    ]
     return with_interval(pd.DataFrame(rows, columns=["task", "model", "unit", "novelty", "published"]), "novelty")
 
 
@@ -93,50 +112,87 @@ def copies():
 
 def density():
     x = (np.arange(20) + 0.5) / 20
-    return pd.concat(pd.DataFrame({"task": t, "model": m, "position": x, "density": 1 + i * np.exp(-6 * x)})
-                     for t in TASKS for i, m in enumerate(MODELS))
+    return pd.concat(
+        pd.DataFrame({"task": t, "model": m, "position": x, "density": 1 + i * np.exp(-6 * x)})
+        for t in TASKS
+        for i, m in enumerate(MODELS)
+    )
 
 
 def copy_start():
-    rows = [(t, m, inputs, 0.2 * i / (1 + 20 * (inputs == "with preamble")), 0.3 if m == "fine-tuned" else np.nan)
-            for t in TASKS for i, m in enumerate(MODELS) for inputs in ("all", "without preamble", "with preamble")]
+    rows = [
+        (t, m, inputs, 0.2 * i / (1 + 20 * (inputs == "with preamble")), 0.3 if m == "fine-tuned" else np.nan)
+        for t in TASKS
+        for i, m in enumerate(MODELS)
+        for inputs in ("all", "without preamble", "with preamble")
+    ]
     return with_interval(pd.DataFrame(rows, columns=["task", "model", "inputs", "share", "published"]), "share")
 
 
 def preferences():
     names = ["reference", "lead-3", *MODELS]
-    return pd.DataFrame([(a, b, 0.5 + 0.08 * (i - j), labeler) for labeler in ("hurried", "careful")
-                         for i, a in enumerate(names) for j, b in enumerate(names) if a != b],
-                        columns=["a", "b", "share", "labeler"])
+    return pd.DataFrame(
+        [
+            (a, b, 0.5 + 0.08 * (i - j), labeler)
+            for labeler in ("hurried", "careful")
+            for i, a in enumerate(names)
+            for j, b in enumerate(names)
+            if a != b
+        ],
+        columns=["a", "b", "share", "labeler"],
+    )
 
 
 def rouge():
-    rows = [(t, m, metric, 40 - 3 * i - 10 * j) for t in TASKS for i, m in enumerate(["lead-3", *MODELS])
-            for j, metric in enumerate(["ROUGE-1", "ROUGE-2", "ROUGE-L"])]
+    rows = [
+        (t, m, metric, 40 - 3 * i - 10 * j)
+        for t in TASKS
+        for i, m in enumerate(["lead-3", *MODELS])
+        for j, metric in enumerate(["ROUGE-1", "ROUGE-2", "ROUGE-L"])
+    ]
     return with_interval(pd.DataFrame(rows, columns=["task", "model", "metric", "score"]), "score", 0.8)
 
 
 def sample_rows():
-    return pd.DataFrame([
-        {"query_id": q, "query": f"A <b>bold</b> prompt {q}. " * 60, "reference": "A fair & short reference.",
-         "model": m, "response": f"{m} says <script>alert(1)</script>\nand more."}
-        for q in ("a", "b") for m in MODELS])
+    return pd.DataFrame(
+        [
+            {
+                "query_id": q,
+                "query": f"A <b>bold</b> prompt {q}. " * 60,
+                "reference": "A fair & short reference.",
+                "model": m,
+                "response": f"{m} says <script>alert(1)</script>\nand more.",
+            }
+            for q in ("a", "b")
+            for m in MODELS
+        ]
+    )
 
 
 def accuracy():
-    rows = [(t, m, judge, 0.2 + 0.2 * i, 0.9 if judge == "people" and m == "fine-tuned" else np.nan)
-            for t in TASKS for i, m in enumerate(MODELS) for judge in ("world's fact checker", "people")]
+    rows = [
+        (t, m, judge, 0.2 + 0.2 * i, 0.9 if judge == "people" and m == "fine-tuned" else np.nan)
+        for t in TASKS
+        for i, m in enumerate(MODELS)
+        for judge in ("world's fact checker", "people")
+    ]
     return with_interval(pd.DataFrame(rows, columns=["task", "model", "judge", "accurate", "published"]), "accurate")
 
 
 def rouge_and_preference():
-    rows = [(m, 20 + 5 * i, 0.9 - 0.1 * i if labeler == "hurried" else 0.3 + 0.1 * i, labeler)
-            for labeler in ("hurried", "careful") for i, m in enumerate(["lead-3", *MODELS])]
+    rows = [
+        (m, 20 + 5 * i, 0.9 - 0.1 * i if labeler == "hurried" else 0.3 + 0.1 * i, labeler)
+        for labeler in ("hurried", "careful")
+        for i, m in enumerate(["lead-3", *MODELS])
+    ]
     return with_interval(pd.DataFrame(rows, columns=["model", "rouge", "share", "labeler"]), "share")
 
 
 def strategies():
-    rows = [(n, run, metric, scale * (0.5 + 0.1 * i + 0.02 * j))
-            for metric, scale in (("preferred to zero-shot (share)", 1), ("mean ROUGE (F1 × 100)", 30))
-            for j, run in enumerate(("offline", "batched", "online")) for i, n in enumerate((500, 1000, 2000, 4000))]
+    rows = [
+        (n, run, metric, scale * (0.5 + 0.1 * i + 0.02 * j))
+        for metric, scale in (("preferred to zero-shot (share)", 1), ("mean ROUGE (F1 × 100)", 30))
+        for j, run in enumerate(("offline", "batched", "online"))
+        for i, n in enumerate((500, 1000, 2000, 4000))
+    ]
     return with_interval(pd.DataFrame(rows, columns=["labels", "run", "metric", "value"]), "value", 0.02)

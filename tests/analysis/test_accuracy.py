@@ -17,8 +17,10 @@ def test_checked_accuracy_counts_silence_as_untrue():
     def check(summary, facts):
         return SimpleNamespace(accurate=summary == facts["truth"], checkable=summary != "hello")
 
-    rows = [{"task": "cnndm", "model": "m", "query": "q", "response": r, "facts": {"truth": "yes"}}
-            for r in ("yes", "no", "hello", "yes")]
+    rows = [
+        {"task": "cnndm", "model": "m", "query": "q", "response": r, "facts": {"truth": "yes"}}
+        for r in ("yes", "no", "hello", "yes")
+    ]
     rows.append({"task": "cnndm", "model": "m", "query": "q", "response": "no facts known"})
     table = accuracy.checked_accuracy(samples_frame(rows), check).iloc[0]
     assert (table["accurate"], table["nothing_checkable"], table["n"]) == (0.5, 0.25, 4)
@@ -26,8 +28,11 @@ def test_checked_accuracy_counts_silence_as_untrue():
 
 
 def test_blind_sheet_has_every_model_alike_and_is_shuffled():
-    rows = [{"task": "t", "model": m, "query": f"q{i}", "response": f"{m}{i}", "response_truncated": f"{m}{i}!"}
-            for m in "ab" for i in range(50)]
+    rows = [
+        {"task": "t", "model": m, "query": f"q{i}", "response": f"{m}{i}", "response_truncated": f"{m}{i}!"}
+        for m in "ab"
+        for i in range(50)
+    ]
     sheet = accuracy.blind_sheet(samples_frame(rows), per_model=30, seed=1)
     assert sheet["model"].value_counts().tolist() == [30, 30] and sheet["item"].tolist() == list(range(60))
     assert sheet["summary"].str.endswith("!").all()
@@ -40,7 +45,8 @@ def test_judged_accuracy_stands_beside_the_posts():
     row = accuracy.judged_accuracy(judged).iloc[0]
     assert row["accurate"] == pytest.approx(28 / 30) and row["published"] == pytest.approx(26 / 30) and row["n"] == 30
     assert np.isnan(accuracy.published_accuracy("cnndm", "mine")) and np.isnan(
-        accuracy.published_accuracy("other", "fine-tuned"))
+        accuracy.published_accuracy("other", "fine-tuned")
+    )
 
 
 def test_features_by_hand():
@@ -69,8 +75,15 @@ def test_estimate_learns_what_people_reward():
     estimate = accuracy.fit_estimate(judgements())
     row = estimate.validation.iloc[0]
     assert row["auc"] > 0.75 and row["agreement"] > 0.75
-    frame = samples_frame([{"task": "t", "model": m, "query": SOURCE, "response": r} for m, r in (
-        ("copier", "The mayor of Paris met 20 teachers on Monday."), ("inventor", "A fire in Rome killed 7 dogs."))])
+    frame = samples_frame(
+        [
+            {"task": "t", "model": m, "query": SOURCE, "response": r}
+            for m, r in (
+                ("copier", "The mayor of Paris met 20 teachers on Monday."),
+                ("inventor", "A fire in Rome killed 7 dogs."),
+            )
+        ]
+    )
     table = accuracy.estimate_accuracy(frame, estimate).set_index("model")
     assert table.loc["copier", "estimate"] > table.loc["inventor", "estimate"] + 0.1
     plain = accuracy.estimate_accuracy(frame).set_index("model")

@@ -12,15 +12,39 @@ from rlhf_lib.analysis import cli, report
 from rlhf_lib.errors import KitError
 from rlhf_lib.samples import read_samples, samples_frame, write_samples
 
-FIELDS = {"task", "model", "sentence_novelty", "ngram_novelty", "copies_start", "n_preamble",
-          "copies_start_without_preamble", "copies_start_with_preamble", "rouge1", "rouge2", "rougeL",
-          "lead3_rouge1", "lead3_rouge2", "lead3_rougeL", "n"}
+FIELDS = {
+    "task",
+    "model",
+    "sentence_novelty",
+    "ngram_novelty",
+    "copies_start",
+    "n_preamble",
+    "copies_start_without_preamble",
+    "copies_start_with_preamble",
+    "rouge1",
+    "rouge2",
+    "rougeL",
+    "lead3_rouge1",
+    "lead3_rouge2",
+    "lead3_rougeL",
+    "n",
+}
 ARTICLE = "The old mill burned down today. Nobody was hurt there. Police look for the owner. He is away."
 ROWS = [
-    {"task": "cnndm", "model": "copier", "query": ARTICLE, "reference": "A mill has burned down. No one was hurt.",
-     "response": "The old mill burned down today."},
-    {"task": "cnndm", "model": "copier", "query": f"WEATHER: {ARTICLE}", "reference": "A mill burned.",
-     "response": "Nobody was hurt there."},
+    {
+        "task": "cnndm",
+        "model": "copier",
+        "query": ARTICLE,
+        "reference": "A mill has burned down. No one was hurt.",
+        "response": "The old mill burned down today.",
+    },
+    {
+        "task": "cnndm",
+        "model": "copier",
+        "query": f"WEATHER: {ARTICLE}",
+        "reference": "A mill burned.",
+        "response": "Nobody was hurt there.",
+    },
     {"task": "my-task", "model": "silent", "query": ARTICLE, "reference": None, "response": "Yes."},
 ]
 
@@ -54,8 +78,18 @@ def test_analysis_has_exactly_its_fields_and_null_where_nothing_was_counted(out)
     assert (copier["copies_start_without_preamble"], copier["copies_start_with_preamble"]) == (1, 0)
     assert 0 < copier["rouge2"] < copier["rouge1"] < 1 and 0 < copier["lead3_rouge1"] < 1
     assert (silent["copies_start"], silent["n"], silent["ngram_novelty"]["1"]) == (0, 1, 1)
-    nulls = {"sentence_novelty", "n_preamble", "copies_start_without_preamble", "copies_start_with_preamble",
-             "rouge1", "rouge2", "rougeL", "lead3_rouge1", "lead3_rouge2", "lead3_rougeL"}
+    nulls = {
+        "sentence_novelty",
+        "n_preamble",
+        "copies_start_without_preamble",
+        "copies_start_with_preamble",
+        "rouge1",
+        "rouge2",
+        "rougeL",
+        "lead3_rouge1",
+        "lead3_rouge2",
+        "lead3_rougeL",
+    }
     assert {field for field in FIELDS if silent[field] is None} == nulls
     assert silent["ngram_novelty"]["2"] is None
 
@@ -103,10 +137,16 @@ def test_judgements_add_an_estimate_and_its_agreement(tmp_path, capsys):
     assert "copier" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("line", "words"), [
-    ("{", "row 1 is not a line of JSON"), ("[]", "not a JSON object"), ('{"source": 1}', "'source' must be a text"),
-    ('{"source": "a", "summary": "b", "label": 2}', "'label' must be 1"), ("", "no judgement"),
-])
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{", "row 1 is not a line of JSON"),
+        ("[]", "not a JSON object"),
+        ('{"source": 1}', "'source' must be a text"),
+        ('{"source": "a", "summary": "b", "label": 2}', "'label' must be 1"),
+        ("", "no judgement"),
+    ],
+)
 def test_bad_judgements_are_named(tmp_path, line, words):
     path = tmp_path / "judgements.jsonl"
     path.write_text(line)
@@ -129,12 +169,17 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
 
 def test_the_command_runs_without_torch(tmp_path):
     path = write_samples(ROWS, tmp_path / "rows.jsonl")
-    program = ("import sys\n"
-               "from rlhf_lib.__main__ import main\n"
-               "status = main(sys.argv[1:]); assert status == 0, status\n"
-               "assert main(['analyse', 'none.jsonl']) == 2\n"
-               "assert not {'torch', 'transformers'} & set(sys.modules)")
-    done = subprocess.run([sys.executable, "-c", program, "analyse", str(path), "--out", str(tmp_path / "out")],
-                          capture_output=True, text=True)
+    program = (
+        "import sys\n"
+        "from rlhf_lib.__main__ import main\n"
+        "status = main(sys.argv[1:]); assert status == 0, status\n"
+        "assert main(['analyse', 'none.jsonl']) == 2\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "analyse", str(path), "--out", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert "There is no file none.jsonl" in done.stderr and "Traceback" not in done.stderr

@@ -63,9 +63,12 @@ def test_positions_are_those_of_the_source():
 
 
 def test_density_is_one_where_copies_fall_evenly_and_nan_without_copies():
-    frame = samples_frame([
-        {"task": "tldr", "model": "all", "query": "a b c d e f g h i", "response": "a b c d e f g h i"},
-        {"task": "tldr", "model": "none", "query": "a b c", "response": "x y z"}])
+    frame = samples_frame(
+        [
+            {"task": "tldr", "model": "all", "query": "a b c d e f g h i", "response": "a b c d e f g h i"},
+            {"task": "tldr", "model": "none", "query": "a b c", "response": "x y z"},
+        ]
+    )
     density = copying.copy_density(copying.copy_positions(frame), bins=4)
     assert density[density["model"] == "all"]["density"].tolist() == [1, 1, 1, 1]
     assert density[density["model"] == "none"]["density"].isna().all()
@@ -73,28 +76,39 @@ def test_density_is_one_where_copies_fall_evenly_and_nan_without_copies():
     assert share["all"] == 1 and share["none"] == 0
 
 
-@pytest.mark.parametrize(("source", "summary", "copies"), [
-    ("The old mill burned down today. Nobody died.", "The old mill burned down today. Nobody died.", True),
-    ("The old mill burned down today.", "the old mill burned down today", True),
-    ("The old mill burned down today.", "The old mill burned down", True),
-    ("The old mill burned.", "The old mill burned.", False),  # four words
-    ("Nobody died. The old mill burned down today.", "The old mill burned down today.", False),
-    ("The old mill burned down today.", "The old mill burned up today.", False),
-    ("Mr. Hill's mill burned down.", "Mr. Hill 's mill burned down .", True),
-    ("The old mill burned down today.", "", False),
-])
+@pytest.mark.parametrize(
+    ("source", "summary", "copies"),
+    [
+        ("The old mill burned down today. Nobody died.", "The old mill burned down today. Nobody died.", True),
+        ("The old mill burned down today.", "the old mill burned down today", True),
+        ("The old mill burned down today.", "The old mill burned down", True),
+        ("The old mill burned.", "The old mill burned.", False),  # four words
+        ("Nobody died. The old mill burned down today.", "The old mill burned down today.", False),
+        ("The old mill burned down today.", "The old mill burned up today.", False),
+        ("Mr. Hill's mill burned down.", "Mr. Hill 's mill burned down .", True),
+        ("The old mill burned down today.", "", False),
+    ],
+)
 def test_copies_start(source, summary, copies):
     assert copying.copies_start(source, summary) is copies
 
 
-@pytest.mark.parametrize(("query", "task", "preamble"), [
-    ("Hey guys, so it goes", "tldr", True), ("Okay. I", "tldr", True), ("HELLO", "tldr", True),
-    ("Sooner or later", "tldr", False), ("I said hi", "tldr", False), ("", "tldr", False),
-    ("By: Jane Doe. A fire", "cnndm", True), ("Photo of day: rain", "cnndm", True),
-    ("Photo of the day: rain", "cnndm", False),
-    ("Article:\n\nRain fell today", "cnndm", False),
-    ("By: Jane", "my-own-task", None),
-])
+@pytest.mark.parametrize(
+    ("query", "task", "preamble"),
+    [
+        ("Hey guys, so it goes", "tldr", True),
+        ("Okay. I", "tldr", True),
+        ("HELLO", "tldr", True),
+        ("Sooner or later", "tldr", False),
+        ("I said hi", "tldr", False),
+        ("", "tldr", False),
+        ("By: Jane Doe. A fire", "cnndm", True),
+        ("Photo of day: rain", "cnndm", True),
+        ("Photo of the day: rain", "cnndm", False),
+        ("Article:\n\nRain fell today", "cnndm", False),
+        ("By: Jane", "my-own-task", None),
+    ],
+)
 def test_preamble_by_the_posts_definitions(query, task, preamble):
     assert copying.has_preamble(query, task) is preamble
 

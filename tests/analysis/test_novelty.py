@@ -45,8 +45,9 @@ def test_sentence_must_stand_as_whole_words():
 def test_micro_pools_and_macro_averages():
     frame = samples_frame([row("The cat sat."), row("New words here. More new words. Other new words.")])
     counts = novelty.count_novel(frame)
-    micro, macro = (novelty.novelty_table(counts, average).set_index("unit").loc["sentence"]
-                    for average in ("micro", "macro"))
+    micro, macro = (
+        novelty.novelty_table(counts, average).set_index("unit").loc["sentence"] for average in ("micro", "macro")
+    )
     assert micro["novelty"] == pytest.approx(3 / 4) and macro["novelty"] == pytest.approx(1 / 2)
     assert micro["units"] == 4 and micro["summaries"] == 2
     assert micro["low"] <= micro["novelty"] <= micro["high"]
@@ -59,8 +60,15 @@ def test_nothing_counted_is_nan():
 
 
 def test_the_truncated_response_counts_and_the_prompt_does_not():
-    frame = samples_frame([row("The cat sat on. Junk words follow here", response_truncated="The cat sat on.",
-                               query=f"Article:\n\n{SOURCE}\n\nTL;DR:")])
+    frame = samples_frame(
+        [
+            row(
+                "The cat sat on. Junk words follow here",
+                response_truncated="The cat sat on.",
+                query=f"Article:\n\n{SOURCE}\n\nTL;DR:",
+            )
+        ]
+    )
     assert novelty.count_novel(frame)["novel"][0].tolist() == [0, 0, 0, 0, 0]
     copied = samples_frame([row("tl dr article", query=f"Article:\n\n{SOURCE}\n\nTL;DR:")])
     assert novelty.count_novel(copied)["novel"][0][0] == 3

@@ -90,7 +90,11 @@ def test_saved_figure_has_picture_numbers_and_words(tmp_path):
     assert paths["alt"].read_text() == "Where copies start.\n"
     pd.testing.assert_frame_equal(pd.read_csv(paths["data"]), data.reset_index(drop=True), atol=1e-4)
     assert sorted(p.name for p in (tmp_path / "deep").iterdir()) == [
-        "density.v2.alt.txt", "density.v2.csv", "density.v2.png", "density.v2.svg"]
+        "density.v2.alt.txt",
+        "density.v2.csv",
+        "density.v2.png",
+        "density.v2.svg",
+    ]
 
 
 def test_nested_numbers_are_saved_as_json(tmp_path):
@@ -101,8 +105,10 @@ def test_nested_numbers_are_saved_as_json(tmp_path):
 
 def test_the_same_figure_gives_the_same_files(tmp_path):
     data = made_up.density()
-    first, second = (plots.save_figure(plots.copy_density(data), data, tmp_path / folder / "density", "Words.")
-                     for folder in ("one", "two"))
+    first, second = (
+        plots.save_figure(plots.copy_density(data), data, tmp_path / folder / "density", "Words.")
+        for folder in ("one", "two")
+    )
     for kind in first:
         assert first[kind].read_bytes() == second[kind].read_bytes()
 

@@ -16,8 +16,9 @@ def comparisons(*rows):
 
 
 def test_matrix_counts_ties_half_and_both_ways():
-    table = preference.preference_matrix(comparisons(("x", "y", "a"), ("x", "y", "tie"), ("y", "x", "a"),
-                                                     ("x", "y", "a"))).set_index(["a", "b"])
+    table = preference.preference_matrix(
+        comparisons(("x", "y", "a"), ("x", "y", "tie"), ("y", "x", "a"), ("x", "y", "a"))
+    ).set_index(["a", "b"])
     assert table.loc[("x", "y"), "share"] == 2.5 / 4 and table.loc[("y", "x"), "share"] == 1.5 / 4
     assert table.loc[("x", "y"), ["n", "ties"]].tolist() == [4, 0.25]
 
@@ -28,8 +29,13 @@ def test_an_unknown_choice_is_said():
 
 
 def frame_of(models, queries=40):
-    return samples_frame([{"task": "cnndm", "model": m, "query": f"q{i}", "response": f"{m} {i}"}
-                          for m in models for i in range(queries)])
+    return samples_frame(
+        [
+            {"task": "cnndm", "model": m, "query": f"q{i}", "response": f"{m} {i}"}
+            for m in models
+            for i in range(queries)
+        ]
+    )
 
 
 def test_models_are_compared_on_shared_contexts_whatever_the_order_shown():
@@ -58,8 +64,9 @@ def test_majority_of_several_judges():
     for_a = sum(vote == (1 if flipped else 0) for vote, flipped in zip([0, 0, 1], flips, strict=True))
     table = preference.compare_models(frame, ["x", "y"], lambda q, r: next(votes), judges=3, seed=0)
     assert table["choice"].tolist() == ["a" if for_a >= 2 else "b"]
-    even = preference.compare_models(frame, ["x", "y"], lambda q, r: r.index("x 0") if next(votes) else r.index("y 0"),
-                                     judges=2)
+    even = preference.compare_models(
+        frame, ["x", "y"], lambda q, r: r.index("x 0") if next(votes) else r.index("y 0"), judges=2
+    )
     assert even["choice"][0] in ("tie", "a", "b")
 
 
@@ -79,9 +86,17 @@ def test_agreement_is_the_share_of_agreeing_pairs():
 def test_copy_preference_of_known_choosers():
     source = "the old mill burned down last night and nobody was hurt"
     copy, new = "the old mill burned down", "a building went up in flames"
-    pairs = pd.DataFrame([
-        {"source": source + str(i), "summary_a": copy if i % 2 else new, "summary_b": new if i % 2 else copy,
-         "choice": ("a" if i % 2 else "b") if i % 4 else "tie"} for i in range(40)])
+    pairs = pd.DataFrame(
+        [
+            {
+                "source": source + str(i),
+                "summary_a": copy if i % 2 else new,
+                "summary_b": new if i % 2 else copy,
+                "choice": ("a" if i % 2 else "b") if i % 4 else "tie",
+            }
+            for i in range(40)
+        ]
+    )
     assert preference.copy_preference(pairs) == (1, 1, 1)
     swapped = pairs.assign(choice=pairs["choice"].map({"a": "b", "b": "a", "tie": "tie"}))
     assert preference.copy_preference(swapped) == (0, 0, 0)

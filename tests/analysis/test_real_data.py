@@ -22,13 +22,29 @@ def load(real, name):
 def articles(real):
     """The raw rows: cased, not tokenised, nearly all CNN, highlights with detached full stops."""
     rows = [r for r in load(real, "cnndm_real") if r["cased"] and not r["tokenized"]]
-    return samples_frame({"task": "cnndm", "model": "none", "query": r["article"], "response": "",
-                          "reference": "\n".join(r["highlights"])} for r in rows)
+    return samples_frame(
+        {
+            "task": "cnndm",
+            "model": "none",
+            "query": r["article"],
+            "response": "",
+            "reference": "\n".join(r["highlights"]),
+        }
+        for r in rows
+    )
 
 
 def posts(real):
-    return samples_frame({"task": "tldr", "model": "ppo-1.3B", "query": r["post"], "reference": r["summary"],
-                          "response": r["ppo_1b_summary"]} for r in load(real, "tldr_real"))
+    return samples_frame(
+        {
+            "task": "tldr",
+            "model": "ppo-1.3B",
+            "query": r["post"],
+            "reference": r["summary"],
+            "response": r["ppo_1b_summary"],
+        }
+        for r in load(real, "tldr_real")
+    )
 
 
 def test_sentence_novelty_of_references_is_the_posts(real):
@@ -41,8 +57,12 @@ def test_sentence_novelty_of_references_is_the_posts(real):
 
 def test_without_normalising_every_highlight_looks_novel(real):
     frame = articles(real)
-    raw = [line not in query for query, reference in zip(frame["query"], frame["reference"], strict=True)
-           for line in reference.split("\n") if line.endswith(" .")]
+    raw = [
+        line not in query
+        for query, reference in zip(frame["query"], frame["reference"], strict=True)
+        for line in reference.split("\n")
+        if line.endswith(" .")
+    ]
     assert len(raw) > 1000 and np.mean(raw) > 0.995
 
 
@@ -62,8 +82,11 @@ def test_preambles_are_those_marked_in_the_files(real):
 @pytest.mark.parametrize("systems", [8, pytest.param(25, marks=pytest.mark.slow)])
 def test_rouge_agrees_with_the_official_script(real, systems):
     rows = [(r, s) for r in load(real, "realsumm_cnndm") for s in r["systems"][:systems]]
-    ours = rouge.rouge_scores(["\n".join(r["reference_sents"]) for r, _ in rows],
-                              ["\n".join(s["summary_sents"]) for _, s in rows], processes=1)
+    ours = rouge.rouge_scores(
+        ["\n".join(r["reference_sents"]) for r, _ in rows],
+        ["\n".join(s["summary_sents"]) for _, s in rows],
+        processes=1,
+    )
     official = np.array([[s[f"rouge_{kind}_f_score"] for kind in "12l"] for _, s in rows])
     for mine, its, correlation, gap in ((0, 0, 0.98, 1.0), (1, 1, 0.99, 0.5), (3, 2, 0.93, 2.0)):
         assert np.corrcoef(ours[:, mine], official[:, its])[0, 1] > correlation
@@ -108,11 +131,22 @@ def test_estimate_reaches_the_floor_on_every_set(real):
 def test_copy_preference_of_real_people_on_news(real):
     rows = load(real, "prefs_news_pairwise_human")
     for question in ("overall", "informative"):
-        pairs = pd.DataFrame({"source": [r["article"] for r in rows], "choice": [r[question] for r in rows],
-                              "summary_a": [r["summary_a"] for r in rows], "summary_b": [r["summary_b"] for r in rows]})
+        pairs = pd.DataFrame(
+            {
+                "source": [r["article"] for r in rows],
+                "choice": [r[question] for r in rows],
+                "summary_a": [r["summary_a"] for r in rows],
+                "summary_b": [r["summary_b"] for r in rows],
+            }
+        )
         value, low, high = preference.copy_preference(pairs)
         assert 0.45 < value < 0.7 and low < value < high and high - low < 0.25
-    verdicts = pd.DataFrame({"item": [(r["article_id"], r["writer_id"]) for r in rows],
-                             "labeler": [r["evaluator_id"] for r in rows], "verdict": [r["overall"] for r in rows]})
+    verdicts = pd.DataFrame(
+        {
+            "item": [(r["article_id"], r["writer_id"]) for r in rows],
+            "labeler": [r["evaluator_id"] for r in rows],
+            "verdict": [r["overall"] for r in rows],
+        }
+    )
     assert isinstance(preference.agreement(verdicts), stats.Interval)
     assert 0.3 < preference.agreement(verdicts).value < 0.5

@@ -32,11 +32,19 @@ def test_two_processes_give_the_same(monkeypatch):
 
 
 def test_rows_without_a_reference_are_left_out_and_lead3_is_a_model_like_others():
-    frame = samples_frame([
-        {"task": "cnndm", "model": "m", "query": "One two. Three. Four. Five.",
-         "reference": "one two", "response": "one"},
-        {"task": "cnndm", "model": "m", "query": "X y.", "reference": " ", "response": "x y"},
-        {"task": "cnndm", "model": "m", "query": "Z.", "response": "z"}])
+    frame = samples_frame(
+        [
+            {
+                "task": "cnndm",
+                "model": "m",
+                "query": "One two. Three. Four. Five.",
+                "reference": "one two",
+                "response": "one",
+            },
+            {"task": "cnndm", "model": "m", "query": "X y.", "reference": " ", "response": "x y"},
+            {"task": "cnndm", "model": "m", "query": "Z.", "response": "z"},
+        ]
+    )
     everything = baselines.with_baselines(frame)
     assert everything["model"].tolist() == ["m"] * 3 + ["reference"] + ["lead-3"] * 3
     scores = rouge.score_samples(everything).groupby("model").mean(numeric_only=True)
@@ -48,9 +56,23 @@ def test_rows_without_a_reference_are_left_out_and_lead3_is_a_model_like_others(
 
 
 def test_nothing_of_the_sampling_stays_on_a_baseline():
-    frame = samples_frame([{"task": "t", "model": "m", "query": "A b. C.", "reference": "r", "response": "full text",
-                            "response_truncated": "full", "temperature": 0.7, "seed": 1, "penalised": True,
-                            "starts_with_preamble": True, "facts": {"a": 1}}])
+    frame = samples_frame(
+        [
+            {
+                "task": "t",
+                "model": "m",
+                "query": "A b. C.",
+                "reference": "r",
+                "response": "full text",
+                "response_truncated": "full",
+                "temperature": 0.7,
+                "seed": 1,
+                "penalised": True,
+                "starts_with_preamble": True,
+                "facts": {"a": 1},
+            }
+        ]
+    )
     row = baselines.lead3_rows(frame, max_words=1).iloc[0]
     assert row["response"] == "A" and row[["response_truncated", "temperature", "seed", "penalised"]].isna().all()
     assert row["facts"] == '{"a": 1}' and row["starts_with_preamble"] and row["reference"] == "r"

@@ -9,9 +9,21 @@ import pytest
 from rlhf_lib.errors import KitError
 from rlhf_lib.samples import FIELDS, facts_of, read_samples, samples_frame, summaries, write_samples
 
-FULL = {"task": "cnndm", "split": "test", "model": "fine-tuned", "query_id": "7", "query": "A fire.\nIt burned – ü.",
-        "reference": "Fire.", "response": "A fire. It", "response_truncated": "A fire.", "penalised": False,
-        "temperature": 0.5, "seed": 3, "starts_with_preamble": True, "facts": {"kind": "fire", "deaths": "two"}}
+FULL = {
+    "task": "cnndm",
+    "split": "test",
+    "model": "fine-tuned",
+    "query_id": "7",
+    "query": "A fire.\nIt burned – ü.",
+    "reference": "Fire.",
+    "response": "A fire. It",
+    "response_truncated": "A fire.",
+    "penalised": False,
+    "temperature": 0.5,
+    "seed": 3,
+    "starts_with_preamble": True,
+    "facts": {"kind": "fire", "deaths": "two"},
+}
 BARE = {"task": "tldr", "model": "mine", "query": "hi there", "reference": None, "response": ""}
 
 
@@ -47,20 +59,23 @@ def test_the_same_rows_give_the_same_file(tmp_path):
         assert first == second
 
 
-@pytest.mark.parametrize(("field", "value", "words"), [
-    ("query", 3, "'query' must be a text, not 3"),
-    ("response", None, "has no 'response'"),
-    ("penalised", "no", "'penalised' must be true or false"),
-    ("starts_with_preamble", 1, "'starts_with_preamble' must be true or false"),
-    ("temperature", True, "'temperature' must be a number"),
-    ("temperature", "0.7", "'temperature' must be a number"),
-    ("seed", 1.5, "'seed' must be a whole number"),
-    ("facts", "[1]", "'facts' must be a JSON object"),
-    ("facts", "{", "'facts' must be a JSON object"),
-    ("reference", ["a"], "'reference' must be a text"),
-    ("response_truncated", True, "'response_truncated' must be a text"),
-    ("query", "\ud800", "'query' holds half a character"),
-])
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("query", 3, "'query' must be a text, not 3"),
+        ("response", None, "has no 'response'"),
+        ("penalised", "no", "'penalised' must be true or false"),
+        ("starts_with_preamble", 1, "'starts_with_preamble' must be true or false"),
+        ("temperature", True, "'temperature' must be a number"),
+        ("temperature", "0.7", "'temperature' must be a number"),
+        ("seed", 1.5, "'seed' must be a whole number"),
+        ("facts", "[1]", "'facts' must be a JSON object"),
+        ("facts", "{", "'facts' must be a JSON object"),
+        ("reference", ["a"], "'reference' must be a text"),
+        ("response_truncated", True, "'response_truncated' must be a text"),
+        ("query", "\ud800", "'query' holds half a character"),
+    ],
+)
 def test_a_bad_field_is_named_with_file_and_row(tmp_path, field, value, words):
     lines = [json.dumps(FULL), "", json.dumps(FULL | {field: value})]
     path = written(tmp_path, "bad.jsonl", "\n".join(lines))
@@ -69,17 +84,20 @@ def test_a_bad_field_is_named_with_file_and_row(tmp_path, field, value, words):
     assert str(error.value).startswith(f"{path}, row 3") and words in str(error.value)
 
 
-@pytest.mark.parametrize(("name", "text", "words"), [
-    ("bad.jsonl", '{"task": ', "row 1 is not a line of JSON"),
-    ("bad.jsonl", b'{"task": "\xff"}', "row 1 is not a line of JSON"),
-    ("bad.jsonl", "[1, 2]", "row 1 is not a JSON object"),
-    ("bad.jsonl", "[" * 100_000, "row 1 is not a line of JSON"),
-    ("empty.jsonl", "\n\n", "no rows"),
-    ("cut.jsonl.gz", gzip.compress(json.dumps(FULL).encode())[:-12], "cannot be read"),
-    ("not.jsonl.gz", "plain", "cannot be read"),
-    ("not.parquet", "plain", "cannot be read as Parquet"),
-    ("samples.csv", "a,b", "is not a file of samples"),
-])
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("bad.jsonl", '{"task": ', "row 1 is not a line of JSON"),
+        ("bad.jsonl", b'{"task": "\xff"}', "row 1 is not a line of JSON"),
+        ("bad.jsonl", "[1, 2]", "row 1 is not a JSON object"),
+        ("bad.jsonl", "[" * 100_000, "row 1 is not a line of JSON"),
+        ("empty.jsonl", "\n\n", "no rows"),
+        ("cut.jsonl.gz", gzip.compress(json.dumps(FULL).encode())[:-12], "cannot be read"),
+        ("not.jsonl.gz", "plain", "cannot be read"),
+        ("not.parquet", "plain", "cannot be read as Parquet"),
+        ("samples.csv", "a,b", "is not a file of samples"),
+    ],
+)
 def test_a_bad_file_ends_in_one_sentence(tmp_path, name, text, words):
     with pytest.raises(KitError, match=words):
         read_samples(written(tmp_path, name, text))

@@ -26,8 +26,13 @@ def article_pairs(n, seed=0):
     for _ in range(n):
         source = [sentence(20) for _ in range(35)]
         summary = [rng.choice(source) if rng.random() < 0.5 else sentence(20) for _ in range(3)] + [sentence(10)]
-        yield {"task": "cnndm", "model": "fine-tuned", "query": " ".join(source),
-               "reference": " ".join(sentence(18) for _ in range(4)), "response": " ".join(summary)}
+        yield {
+            "task": "cnndm",
+            "model": "fine-tuned",
+            "query": " ".join(source),
+            "reference": " ".join(sentence(18) for _ in range(4)),
+            "response": " ".join(summary),
+        }
 
 
 def spent_on(n, tmp_path, record_property):

@@ -18,8 +18,12 @@ def test_wilson_is_scipys(k, n):
 
 
 def test_nothing_counted_is_nan():
-    for interval in (stats.wilson(0, 0), stats.bootstrap_ratio([], []), stats.bootstrap_ratio([0, 0], [0, 0]),
-                     stats.bootstrap_difference(([], []), ([1], [1]))):
+    for interval in (
+        stats.wilson(0, 0),
+        stats.bootstrap_ratio([], []),
+        stats.bootstrap_ratio([0, 0], [0, 0]),
+        stats.bootstrap_difference(([], []), ([1], [1])),
+    ):
         assert all(map(math.isnan, interval))
 
 
