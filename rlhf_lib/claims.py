@@ -45,7 +45,7 @@ class Claim:
 
     at_least, at_most bound the measured number; within is the greatest distance from `published`.
     interval: if True the whole 95% interval has to keep the bound, not only the value.
-    seeds: with fewer seeds behind it, a measurement can only contradict a claim (see `holds`).
+    seeds, contexts: with fewer seeds or different contexts behind it, a measurement can only contradict a claim.
     """
 
     id: str
@@ -58,6 +58,7 @@ class Claim:
     unit: str = ""
     profile: str = "tiny"
     seeds: int = 1
+    contexts: int = 0
     interval: bool = False
     at_least: float | None = None
     at_most: float | None = None
@@ -165,6 +166,12 @@ def parse_claim(row: dict, where: str) -> Claim:
     return Claim(**row, names=names, relations=relations)
 
 
+def pairs(prefix: str, path: Path = CLAIMS_FILE) -> list[tuple[str, str]]:
+    """Measures (a, b) beginning with `prefix` that some claim holds against one another: record "a - b", paired."""
+    found = [pair for claim in load_claims(path) for pair in zip(claim.names, claim.names[1:], strict=False)]
+    return [(a, b) for a, b in dict.fromkeys(found) if a.startswith(prefix) and b.startswith(prefix)]
+
+
 def difference(a: str, b: str, measures: dict[str, Measure]) -> Measure:
     """a − b with its 95% interval: the paired one if it was recorded, else as of independent quantities."""
     if f"{a} - {b}" in measures:
@@ -175,7 +182,13 @@ def difference(a: str, b: str, measures: dict[str, Measure]) -> Measure:
     (x_low, x_high), (y_low, y_high), d = x.interval(), y.interval(), x.value - y.value
     down, up = math.hypot(x.value - x_low, y_high - y.value), math.hypot(x_high - x.value, y.value - y_low)
     labelers = x.labelers if x.labelers != "none" else y.labelers
-    return Measure(d, d - down, d + up, None, min(x.seeds, y.seeds), labelers)
+    contexts = min((m.n for m in (x, y) if m.n is not None), default=None)
+    return Measure(d, d - down, d + up, contexts, min(x.seeds, y.seeds), labelers)
+
+
+def enough(claim: Claim, measure: Measure) -> bool:
+    """Whether a measurement has the seeds and contexts behind it that the claim asks for."""
+    return measure.seeds >= claim.seeds and (measure.n or 0) >= claim.contexts
 
 
 def within_bounds(claim: Claim, measure: Measure) -> bool:
@@ -184,7 +197,7 @@ def within_bounds(claim: Claim, measure: Measure) -> bool:
     floor = max([bound for bound in (claim.at_least, *around[:1]) if bound is not None], default=-math.inf)
     ceiling = min([bound for bound in (claim.at_most, *around[1:]) if bound is not None], default=math.inf)
     low, high = measure.interval()
-    if measure.seeds < claim.seeds:  # only an interval wholly on the wrong side contradicts
+    if not enough(claim, measure):  # only an interval wholly on the wrong side contradicts
         return high >= floor and low <= ceiling
     if claim.interval:
         return floor <= low and high <= ceiling
@@ -196,7 +209,7 @@ def in_order(claim: Claim, measures: dict[str, Measure]) -> bool:
     for a, relation, b in zip(claim.names, claim.relations, claim.names[1:], strict=False):
         gap = difference(a, b, measures)
         low, high = gap.interval()
-        strict = relation == ">" and gap.seeds >= claim.seeds
+        strict = relation == ">" and enough(claim, gap)
         if not (low > 0 if strict else high >= 0):
             return False
     return True
@@ -205,14 +218,15 @@ def in_order(claim: Claim, measures: dict[str, Measure]) -> bool:
 def judge(claim: Claim, measures: dict[str, Measure]) -> dict:
     """One row of claims.json: what was measured, whether the claim `holds` (None if not measured), whether it `left`.
 
-    Fewer seeds than the claim asks for can contradict it (the whole interval on the wrong side) but not establish it.
+    Fewer seeds or contexts than the claim asks for can contradict it (the whole interval on the wrong side) but not
+    establish it; `enough` says whether there were as many.
     A difference counts when its 95% interval excludes 0.
     """
     row = {
         name: getattr(claim, name) for name in ("id", "quote", "published", "test", "kind", "status", "profile", "unit")
     }
     row |= {"measured": None, "low": None, "high": None, "holds": None, "seeds": None, "labelers": None}
-    row |= {"reason": claim.reason, "left": False}
+    row |= {"enough": None, "reason": claim.reason, "left": False}
     paired = len(claim.names) == 2 and f"{claim.names[0]} - {claim.names[1]}" in measures and claim.test == "margin"
     if not paired and any(name not in measures for name in claim.names):
         return row
@@ -223,6 +237,8 @@ def judge(claim: Claim, measures: dict[str, Measure]) -> dict:
         parts = [difference(*claim.names, measures) if len(claim.names) == 2 else measures[claim.names[0]]]
         row |= {"measured": parts[0].value, "low": parts[0].low, "high": parts[0].high}
     row["seeds"] = min(part.seeds for part in parts)
+    gaps = [difference(a, b, measures) for a, b in zip(claim.names, claim.names[1:], strict=False)]
+    row["enough"] = all(enough(claim, part) for part in (gaps if claim.test == "order" else parts))
     row["labelers"] = next((part.labelers for part in parts if part.labelers != "none"), "none")
     if any(part.value is None for part in parts):
         row["holds"], row["reason"] = False, "what was measured is not a finite number"
@@ -236,7 +252,7 @@ def has_left(row: dict, claim: Claim, whole: bool) -> bool:
     if claim.status == "reproduced":
         return row["holds"] is False or (whole and row["holds"] is None)
     if claim.status == "not_reproduced":
-        return row["holds"] is True and row["seeds"] >= claim.seeds
+        return row["holds"] is True and row["enough"]
     return False  # not_measured: there was no result to leave
 
 

@@ -19,8 +19,8 @@ def order(measured, **fields):
     return claims.parse_claim({**BASE, "test": "order", "measured": measured, **fields}, "here")
 
 
-def measure(value, low=None, high=None, seeds=3):
-    return claims.Measure(value, low, high, seeds=seeds)
+def measure(value, low=None, high=None, seeds=3, n=None):
+    return claims.Measure(value, low, high, n=n, seeds=seeds)
 
 
 def holds(one, **measures):
@@ -81,6 +81,27 @@ def test_fewer_seeds_can_contradict_and_not_establish():
         assert row["holds"] and claims.has_left(row, failed, whole=True) is left
     assert holds(order("a > b", seeds=3), a=measure(0.5, 0.4, 0.6, seeds=1), b=measure(0.55, 0.4, 0.7, seeds=1))
     assert not holds(order("a > b", seeds=3), a=measure(0.2, 0.1, 0.3, seeds=1), b=measure(0.55, 0.5, 0.6, seeds=1))
+
+
+def test_fewer_contexts_can_contradict_and_not_establish():
+    wide, failed = claim(contexts=1000), claim(contexts=1000, status="not_reproduced", reason="why")
+    assert holds(wide, a=measure(0.80, 0.75, 0.86, n=16)), "its interval reaches the bound"
+    assert not holds(wide, a=measure(0.80, 0.75, 0.86, n=1024))
+    assert not holds(wide, a=measure(0.70, 0.65, 0.75, n=16))
+    for n, left in ((16, False), (1024, True)):
+        row = claims.judge(failed, {"a": measure(0.9, 0.88, 0.92, n=n)})
+        assert row["enough"] is left and claims.has_left(row, failed, whole=True) is left
+    strict, near = order("a > b", contexts=300), {"a": measure(0.5, 0.4, 0.6, n=99), "b": measure(0.5, 0.4, 0.6, n=99)}
+    assert holds(strict, **near) and not holds(strict, **near, **{"a - b": measure(0.0, -0.1, 0.1, n=300)})
+
+
+def test_pairs_that_claims_hold_against_one_another(tmp_path):
+    lines = [{**BASE, "id": "1", "test": "order", "measured": "x.a > x.b >= x.c"},
+             {**BASE, "id": "2", "test": "order", "measured": "x.a > y.b"},
+             {**BASE, "id": "3", "test": "margin", "measured": "x.b - x.c", "at_least": 0}]  # fmt: skip
+    text = "\n".join("[[claim]]\n" + "\n".join(f"{k} = {json.dumps(v)}" for k, v in row.items()) for row in lines)
+    (tmp_path / "claims.toml").write_text(text)
+    assert claims.pairs("x.", tmp_path / "claims.toml") == [("x.a", "x.b"), ("x.b", "x.c")]
 
 
 @pytest.mark.parametrize(
