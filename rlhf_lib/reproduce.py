@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from rlhf_lib import claims, manifest
+from rlhf_lib.corpora.hub import HUB
 from rlhf_lib.errors import KitError
 from rlhf_lib.notebook_rules import NOTEBOOKS, is_parameters, read_notebook, source
 
@@ -22,7 +23,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="rlhf_lib reproduce", description=__doc__)
     parser.add_argument("--profile", default="tiny", choices=PROFILES, help="size of the run (default: tiny)")
     parser.add_argument("--model", help="another base model: a Hugging Face folder or hub name")
-    parser.add_argument("--corpus", help="another corpus: a text or JSONL file, or a folder in hub format")
+    parser.add_argument("--corpus", help="another corpus: a text or JSONL file, a folder in the hub's format, or 'hub'")
     parser.add_argument("--sweeps", type=int, default=0, help="1: grids too (hours; goes on where it was stopped)")
     parser.add_argument("--seeds", type=int, help="number of seeds a result (default: the notebook's)")
     parser.add_argument("--only", metavar="NN", help="these notebooks only, by number: 04 or 03,04")
@@ -99,9 +100,9 @@ def check_inputs(model: str | None, corpus: str | None) -> dict[str, str]:
             hashes["model"] = manifest.content_hash(folder)
         elif looks_like_path:
             raise KitError(f"There is no model folder {model}; correct MODEL, or make it with `make base OUT={model}`.")
-    if corpus and not Path(corpus).expanduser().exists():
-        raise KitError(f"There is no corpus {corpus}; correct CORPUS (a text or JSONL file, or a folder).")
-    if corpus:
+    if corpus and corpus != HUB and not Path(corpus).expanduser().exists():
+        raise KitError(f"There is no corpus {corpus}; correct CORPUS (a text or JSONL file, a folder, or 'hub').")
+    if corpus and corpus != HUB:
         hashes["corpus"] = manifest.content_hash(Path(corpus).expanduser())
     return hashes
 

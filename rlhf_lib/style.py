@@ -16,6 +16,7 @@ import torch
 
 from rlhf_lib import checkpoint, collect, manifest
 from rlhf_lib.corpora import streams
+from rlhf_lib.corpora.hub import HUB
 from rlhf_lib.errors import KitError
 from rlhf_lib.labels import simulated
 from rlhf_lib.metrics import MetricsWriter, read_metrics
@@ -48,7 +49,7 @@ class StyleRun:
     task_name: str
     profile_name: str = "tiny"
     model: str = ""  # folder or hub name; empty: the profile's
-    corpus: str = ""  # text or JSONL file; empty: the embedded world
+    corpus: str = ""  # text or JSONL file, folder in the hub's format, or "hub"; empty: the embedded world
     seed: int = 1
     overrides: dict = field(default_factory=dict)  # of the profile, as `profiles.get_profile` takes them
 
@@ -85,7 +86,7 @@ class StyleRun:
         model = Path(self._model_path())
         parts = [path for name in ("config.json", "tokenizer*", "*.safetensors") for path in sorted(model.glob(name))]
         files = {"model": parts if model.is_dir() else str(model), "dtype": self.profile.dtype,
-                 "corpus": Path(self.corpus) if self.corpus else "tinyworld"}  # fmt: skip
+                 "corpus": Path(self.corpus) if self.corpus not in ("", HUB) else self.corpus or "tinyworld"}  # fmt: skip
         return files | {"task": self.task_name, "text": self.config.text, "seed": self.seed} | more
 
     def queries(self, count: int, split: str, seed: int) -> Queries:

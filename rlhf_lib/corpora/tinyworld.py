@@ -20,11 +20,11 @@ QUOTED_REFERENCE = {"cnndm": 0.035, "tldr": 0.012}  # people's summaries quote n
 
 @dataclass(frozen=True)
 class Document:
-    """An article or a post. ``facts`` holds what its text states: slot -> words, and its kind."""
+    """An article or a post. ``facts`` holds what its text states: slot -> words, and its kind; None for real text."""
 
     text: str
     reference: str
-    facts: dict[str, str]
+    facts: dict[str, str] | None
     starts_with_preamble: bool
     task: str  # "cnndm" or "tldr", after the data set that it stands in for
 
@@ -65,9 +65,7 @@ def story(seed: int, index: int, split: str = "train") -> str:
     people, places = _story_facts(rng)
     mood = stories_.MOODS[rng.choice(list(stories_.MOODS))]
     groups = rng.choices(list(mood), weights=list(mood.values()), k=rng.randint(9, 15))
-    return " ".join(
-        _story_sentence(rng.choice(stories_.GROUPS[group]), people, places, rng) for group in groups
-    )
+    return " ".join(_story_sentence(rng.choice(stories_.GROUPS[group]), people, places, rng) for group in groups)
 
 
 def _draw_facts(templates: list[str], rng: random.Random) -> dict[str, str]:
