@@ -85,8 +85,8 @@ class StyleRun:
         """What decides a result, for the cache: the base model and the corpus by content, the rest by value."""
         model = Path(self._model_path())
         parts = [path for name in ("config.json", "tokenizer*", "*.safetensors") for path in sorted(model.glob(name))]
-        files = {"model": parts if model.is_dir() else str(model), "dtype": self.profile.dtype,
-                 "corpus": Path(self.corpus) if self.corpus not in ("", HUB) else self.corpus or "tinyworld"}  # fmt: skip
+        corpus = {"": "tinyworld", HUB: HUB}.get(self.corpus, Path(self.corpus))
+        files = {"model": parts if model.is_dir() else str(model), "dtype": self.profile.dtype, "corpus": corpus}
         return files | {"task": self.task_name, "text": self.config.text, "seed": self.seed} | more
 
     def queries(self, count: int, split: str, seed: int) -> Queries:
