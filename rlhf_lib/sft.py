@@ -62,7 +62,7 @@ def fit_sft(
 ):
     """Fine-tune `lm` in place on the targets of (prompt, target) token pairs, and return it with dropout off again.
 
-    Raises KitError without pairs or for a loss that is not finite.
+    sync: mean of a tensor over processes, each of which has as many pairs of its own; None for one process. Raises KitError without pairs or for a loss that is not finite.
     """
     if not pairs:
         raise KitError("There is no text to fine-tune on; give at least one pair.")
@@ -90,9 +90,10 @@ def fit_sft(
 
 
 def _sft_step(state: TrainState, batch: list[Pair], cfg: SFTConfig, autocast, sync) -> dict[str, float]:
-    """One gradient step; the loss is the mean over all target tokens of the batch, whatever the micro-batches."""
+    """One gradient step; the loss is the mean over all target tokens of the batch, whatever the micro-batches and
+    (with `sync`) however the batch is spread over processes."""
     lr = cosine_lr(cfg.lr, state.step, state.total)
-    tokens = sum(_loss_tokens(pair) for pair in batch)
+    tokens = _mean(sum(_loss_tokens(pair) for pair in batch), state.model, sync)
     total = 0.0
     for start in range(0, len(batch), cfg.micro_batch):
         loss = _nll_sum(state.model, batch[start : start + cfg.micro_batch], autocast) / tokens
@@ -101,7 +102,12 @@ def _sft_step(state: TrainState, batch: list[Pair], cfg: SFTConfig, autocast, sy
         total += float(loss.detach())
     sync_gradients(state.model, sync)
     adam_step(state.optimizer, lr, cfg.adam_eps, state.step + 1)
-    return {"sft/loss": total, "sft/lr": lr}
+    return {"sft/loss": _mean(total, state.model, sync), "sft/lr": lr}
+
+
+def _mean(number: float, model, sync) -> float:
+    """Mean of a number over processes; the number itself for one."""
+    return number if sync is None else float(sync(torch.tensor(float(number), device=next(model.parameters()).device)))
 
 
 def _loss_tokens(pair: Pair) -> int:
