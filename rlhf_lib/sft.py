@@ -62,7 +62,8 @@ def fit_sft(
 ):
     """Fine-tune `lm` in place on the targets of (prompt, target) token pairs, and return it with dropout off again.
 
-    sync: mean of a tensor over processes, each of which has as many pairs of its own; None for one process. Raises KitError without pairs or for a loss that is not finite.
+    sync: mean of a tensor over processes, each of which has as many pairs of its own; None for one process.
+    Raises KitError without pairs or for a loss that is not finite.
     """
     if not pairs:
         raise KitError("There is no text to fine-tune on; give at least one pair.")
