@@ -13,10 +13,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.activations import NewGELUActivation
+from transformers.activations import GELUTanh, NewGELUActivation
 
+from rlhf_lib.cpu import TanhGELU, keep_freed_memory
 from rlhf_lib.errors import KitError
-from rlhf_lib.sampling import Samples, body_inputs, sample, trim_left
+from rlhf_lib.sampling import Samples, sample
+from rlhf_lib.states import pads_to_the_right, read_states
 
 VALUE_HEAD_FILE = "value_head.safetensors"
 
@@ -27,6 +29,7 @@ def load_lm(name_or_folder: str | Path, dtype: str | torch.dtype = torch.float32
     Returns (model, tokenizer): dropout off, the tokenizer with some pad token (masks, not the pad's id, say what is
     padding). Raises KitError for a missing folder or hub, damaged or foreign weights, and tokenizer trouble.
     """
+    keep_freed_memory()
     name = str(name_or_folder)
     if _looks_like_folder(name) and not Path(name).is_dir():
         raise KitError(f"There is no model folder '{name}'; check the path, or make it with `make base`.")
@@ -90,11 +93,11 @@ def _load_tokenizer(name: str):
 
 
 def prepare(model: nn.Module) -> nn.Module:
-    """Dropout off (detail 13), and GPT-2's activation in one kernel: transformers' five cost a fifth of an update."""
+    """Dropout off (detail 13), and GPT-2's activation without transformers' five kernels, a fifth of an update."""
     set_dropout(model, 0.0)
     for module in model.modules():
-        if isinstance(getattr(module, "act", None), NewGELUActivation):
-            module.act = nn.GELU(approximate="tanh")  # the same formula; the config is left as it is
+        if isinstance(getattr(module, "act", None), NewGELUActivation | GELUTanh):
+            module.act = TanhGELU()  # the same formula; the config is left as it is
     return model
 
 
@@ -197,13 +200,14 @@ class Policy(nn.Module):
     def _response_states(self, ids: torch.Tensor, mask: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
         """Hidden states that predict the response: [batch, length, width]."""
         self._check_fits(ids.shape[1] + responses.shape[1])
-        ids, mask = trim_left(ids.to(self.device), mask.to(self.device).bool())
-        fed = responses[:, :-1].to(self.device)  # the last token predicts nothing that we need
-        full_ids = torch.cat([ids, fed], dim=1)  # [batch, prompt + length - 1]
-        full_mask = torch.cat([mask, torch.ones_like(fed, dtype=torch.bool)], dim=1)
+        responses, length = responses.to(self.device), responses.shape[1]
+        fed = responses[:, :-1]  # the last token predicts nothing that we need
+        full_ids = torch.cat([ids.to(self.device), fed], dim=1)  # [batch, prompt + length - 1]
+        full_mask = torch.cat([mask.to(self.device).bool(), torch.ones_like(fed, dtype=torch.bool)], dim=1)
+        full_ids, lengths = pads_to_the_right(full_ids, full_mask)
+        wanted = (lengths - length)[:, None] + torch.arange(length, device=self.device)  # from the prompt's last token
         with self._precision():
-            out = self.lm.base_model(**body_inputs(full_ids, full_mask), use_cache=False)
-        return out.last_hidden_state[:, ids.shape[1] - 1 :]
+            return read_states(self.lm.base_model, full_ids, wanted)
 
     @torch.no_grad()
     def logprobs(

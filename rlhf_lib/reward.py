@@ -17,7 +17,8 @@ from transformers import AutoModelForSequenceClassification
 from rlhf_lib.errors import KitError
 from rlhf_lib.policy import Policy, atomic_folder, prepare
 from rlhf_lib.profiles import RewardConfig
-from rlhf_lib.sampling import body_inputs, trim_left
+from rlhf_lib.sampling import position_ids
+from rlhf_lib.states import pads_to_the_right, read_states
 from rlhf_lib.tasks import Queries, QueryStream, Task, left_pad
 from rlhf_lib.training import (
     Callback,
@@ -58,16 +59,14 @@ class RewardModel(nn.Module):
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Scores [batch] of sequences; ids, mask: [batch, time]; pads may stand at the left, right or both."""
-        ids, mask = trim_left(ids.to(self.device), mask.to(self.device).bool())
-        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
-            states = self.body(**body_inputs(ids, mask), use_cache=False).last_hidden_state  # [batch, time, width]
-        return self.read_out(states, mask)
+        ids, lengths = pads_to_the_right(ids.to(self.device), mask.to(self.device).bool())
+        return self.read(ids, (lengths - 1)[:, None]).squeeze(1)
 
-    def read_out(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Scores [batch] from the states [batch, time, width] at each row's last real column (mask: [batch, time])."""
-        last = (torch.arange(mask.shape[1], device=mask.device) * mask).argmax(1)  # [batch]
-        state = states[torch.arange(len(states), device=states.device), last]  # [batch, width]
-        raw = self.head(state.to(self.head.weight.dtype)).squeeze(-1)
+    def read(self, ids: torch.Tensor, wanted: torch.Tensor, positions=None, seen=None) -> torch.Tensor:
+        """Scores [batch, wanted] read at some columns of ids [batch, time]; the rest as in `states.read_states`."""
+        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+            states = read_states(self.body, ids, wanted, positions, seen)  # [batch, wanted, width]
+        raw = self.head(states.to(self.head.weight.dtype)).squeeze(-1)
         return self.gain * raw.float() + self.bias
 
     @torch.no_grad()
@@ -225,21 +224,28 @@ def split_by_query(data: Comparisons, share: float, seed: int) -> tuple[Comparis
 def comparison_scores(model: RewardModel, data: Comparisons) -> torch.Tensor:
     """Scores of all four responses of each comparison, [n, 4], with gradients.
 
-    The query is read once for all four: the same numbers as four passes, for less than half the arithmetic.
+    The query is read once for all four: the same numbers as four passes, for less than half the arithmetic. One row
+    holds the query and, after it, all four responses; each response sees the query and itself.
     """
-    n, four, _ = data.response_ids.shape
-    ids, mask = trim_left(data.query_ids.to(model.device), data.query_mask.to(model.device).bool())  # [n, Q]
-    response_ids = data.response_ids.to(model.device).flatten(0, 1)  # [4n, R]
-    response_mask = data.response_mask.to(model.device).bool().flatten(0, 1)
-    with torch.autocast(model.device.type, model.autocast, enabled=model.autocast is not None):
-        cache = model.body(**body_inputs(ids, mask), use_cache=True).past_key_values
-        cache.batch_repeat_interleave(four)
-        seen = torch.cat([mask.repeat_interleave(four, 0), response_mask], 1)  # [4n, Q + R]
-        places = mask.sum(1).repeat_interleave(four)[:, None] + torch.arange(response_ids.shape[1], device=ids.device)
-        states = model.body(
-            input_ids=response_ids, attention_mask=seen.long(), position_ids=places, past_key_values=cache
-        ).last_hidden_state  # [4n, R, width]
-    return model.read_out(states, response_mask).view(n, four)
+    query_mask, response_mask = data.query_mask.to(model.device).bool(), data.response_mask.to(model.device).bool()
+    (n, query), (_, four, length) = query_mask.shape, response_mask.shape
+    ids = torch.cat([data.query_ids, data.response_ids.flatten(1)], 1).to(model.device)  # [n, query + four * length]
+    real = torch.cat([query_mask, response_mask.flatten(1)], 1)
+    after = query_mask.sum(1)[:, None, None] + torch.arange(length, device=ids.device)  # [n, 1, length]
+    positions = torch.cat([position_ids(query_mask), after.expand(n, four, length).flatten(1)], 1)
+    lasts = query + length * torch.arange(four, device=ids.device) + response_mask.sum(2) - 1  # [n, four]
+    return model.read(ids, lasts, positions, _seen_of_four(real, query, four))
+
+
+def _seen_of_four(real: torch.Tensor, query: int, four: int) -> torch.Tensor:
+    """[n, time, time] bool: columns of a query and of responses after it see earlier real ones of query and themselves.
+
+    Pads see themselves, so that no softmax is over nothing; nothing sees them. real: [n, time = query + four * length].
+    """
+    length = (real.shape[1] - query) // four
+    branch = torch.cat([torch.zeros(query), torch.arange(1, four + 1).repeat_interleave(length)]).to(real.device)
+    same = (branch[:, None] == branch) | (branch == 0)  # [time, time]
+    return real[:, None, :] & same.tril() | torch.eye(len(branch), dtype=torch.bool, device=real.device)
 
 
 def four_way_loss(scores: torch.Tensor, best: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
+from rlhf_lib.states import gpt2_states, is_plain_gpt2
+
 Step = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -43,12 +45,21 @@ def body_inputs(ids: torch.Tensor, mask: torch.Tensor) -> dict:
     return {"input_ids": ids, "attention_mask": mask.long(), "position_ids": position_ids(mask)}
 
 
+def seen_of_prompt(mask: torch.Tensor) -> torch.Tensor:
+    """What left-padded columns may look at, [batch, time, time] bool: real ones up to their own.
+
+    Pads see themselves, so that no softmax is over nothing and gives NaN; nothing sees them.
+    """
+    here = torch.ones(mask.shape[1], mask.shape[1], dtype=torch.bool, device=mask.device)
+    return mask[:, None, :].bool() & here.tril() | here.tril() & here.triu()
+
+
 def pick(logprobs: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """Draw one token a row by inverting the distribution function.
 
     logprobs: [batch, vocab]; uniform: [batch] float64 in [0, 1). Returns [batch] int64.
     """
-    cdf = logprobs.double().exp_().cumsum(1)  # [batch, vocab]; float64, so that rare tokens keep their share
+    cdf = logprobs.exp().cumsum(1, dtype=torch.float64)  # [batch, vocab]; float64: rare tokens keep their share
     return torch.searchsorted(cdf, uniform[:, None] * cdf[:, -1:], right=True).squeeze(1).clamp_(max=cdf.shape[1] - 1)
 
 
@@ -71,7 +82,7 @@ def sample(
     """
     ids, mask = trim_left(ids, mask)
     head = lm.get_output_embeddings()
-    start = start_gpt2 if is_plain_gpt2(lm) else start_any
+    start = start_gpt2 if is_plain_gpt2(lm.config) else start_any
     hidden, step = start(lm, ids, mask, length, repeats)  # [batch, width]
     responses = torch.empty(len(hidden), length, dtype=torch.long, device=ids.device)
     logprobs = torch.empty(len(hidden), length, device=ids.device)
@@ -109,14 +120,6 @@ def start_any(lm, ids: torch.Tensor, mask: torch.Tensor, length: int, repeats: i
     return out.last_hidden_state[:, -1].repeat_interleave(repeats, 0), step
 
 
-def is_plain_gpt2(lm) -> bool:
-    """True for GPT-2 without the optional variations that `start_gpt2` leaves out."""
-    c = lm.config
-    return c.model_type == "gpt2" and c.scale_attn_weights and not (
-        c.add_cross_attention or c.scale_attn_by_inverse_layer_idx or c.reorder_and_upcast_attn
-    )
-
-
 def start_gpt2(lm, ids: torch.Tensor, mask: torch.Tensor, length: int, repeats: int = 1) -> tuple[torch.Tensor, Step]:
     """The same for GPT-2, with a cache allocated once: a tiny model would spend its time in Python otherwise.
 
@@ -124,14 +127,16 @@ def start_gpt2(lm, ids: torch.Tensor, mask: torch.Tensor, length: int, repeats: 
     """
     body, heads = lm.transformer, lm.config.n_head
     batch, prompt = len(ids) * repeats, ids.shape[1]
-    out = body(**body_inputs(ids, mask), use_cache=True)
+    padded, cached = not bool(mask.all()), []
+    last = torch.full((len(ids), 1), prompt - 1, device=ids.device)
+    hidden = gpt2_states(body, ids, last, position_ids(mask), seen_of_prompt(mask) if padded else None, cached)
     keys, values = [], []  # a tensor [batch, heads, prompt + length, width/heads] a layer
-    for cached in out.past_key_values.layers:
-        keys.append(F.pad(cached.keys.repeat_interleave(repeats, 0), (0, 0, 0, length)))
-        values.append(F.pad(cached.values.repeat_interleave(repeats, 0), (0, 0, 0, length)))
+    for k, v in cached:
+        keys.append(F.pad(k.repeat_interleave(repeats, 0), (0, 0, 0, length)))
+        values.append(F.pad(v.repeat_interleave(repeats, 0), (0, 0, 0, length)))
     mask = mask.repeat_interleave(repeats, 0)  # [batch, prompt]
     bias = None  # [batch, 1, 1, prompt + length]: -inf hides pads
-    if not bool(mask.all()):
+    if padded:
         bias = torch.zeros(batch, 1, 1, prompt + length, dtype=keys[0].dtype, device=ids.device)
         bias[:, 0, 0, :prompt].masked_fill_(~mask.bool(), float("-inf"))
     at = {"column": prompt, "position": mask.sum(1)}
@@ -152,4 +157,4 @@ def start_gpt2(lm, ids: torch.Tensor, mask: torch.Tensor, length: int, repeats: 
         at["column"], at["position"] = at["column"] + 1, at["position"] + 1
         return body.ln_f(x)
 
-    return out.last_hidden_state[:, -1].repeat_interleave(repeats, 0), step
+    return hidden[:, 0].repeat_interleave(repeats, 0), step

@@ -9,6 +9,7 @@ from core_models import VOCAB, tiny_lm, tiny_tokenizer
 from transformers import AutoModelForCausalLM
 
 from rlhf_lib import sampling
+from rlhf_lib.cpu import TanhGELU
 from rlhf_lib.errors import KitError
 from rlhf_lib.policy import Policy, load_lm, prepare, set_dropout
 
@@ -148,11 +149,12 @@ def test_end_of_text_is_a_token_like_any_other(policy, generator):
 
 
 def test_prompt_is_computed_once(policy, monkeypatch, generator):
-    """Columns that pass through the body: prompt once, then one a step."""
+    """Columns that pass through the first layer: prompt once, then one a step."""
     columns = []
-    original = policy.lm.transformer.ln_f.forward
+    first = policy.lm.transformer.h[0].ln_1
+    original = first.forward
     monkeypatch.setattr(
-        policy.lm.transformer.ln_f,
+        first,
         "forward",
         lambda x: columns.append(x.shape[1] if x.dim() == 3 else 1) or original(x),
     )
@@ -180,7 +182,7 @@ def test_fused_activation_is_transformers_activation():
     with torch.no_grad():
         before = lm(ids).logits
         after = prepare(lm)(ids).logits
-    assert isinstance(lm.transformer.h[0].mlp.act, torch.nn.GELU)
+    assert isinstance(lm.transformer.h[0].mlp.act, TanhGELU)
     assert torch.allclose(before, after, atol=1e-4)
 
 

@@ -88,7 +88,7 @@ def test_score_does_not_see_what_was_cut_off(task):
     cut, mask = task.truncate(responses)
     queries = query.expand(2, 3)
     scores = model.score(queries, torch.ones_like(queries), cut, mask)
-    assert scores[0] == scores[1]
+    assert torch.allclose(scores[0], scores[1], atol=1e-6)  # another row of a matrix product may round otherwise
     whole = model.score(queries, torch.ones_like(queries), responses, torch.ones_like(responses))
     assert (whole[0] - whole[1]).abs() > 1e-4
     micro = model.score(queries, torch.ones_like(queries), responses, torch.ones_like(responses), micro_batch=1)
