@@ -126,6 +126,16 @@ class SFTConfig:
 
 
 @dataclass(frozen=True)
+class CollectConfig:
+    """How the labels of a summary task are collected, where not offline."""
+
+    refits: int = 19
+    "re-fits of the reward model in an online training, evenly spaced, after the first fit [PAPER]"
+    batches: int = 3
+    "rounds of labels and training in batched collection [KIT: the post names no number]"
+
+
+@dataclass(frozen=True)
 class TaskProfile:
     """All settings of one task."""
 
@@ -133,6 +143,7 @@ class TaskProfile:
     reward: RewardConfig
     ppo: PPOConfig
     sft: SFTConfig
+    collect: CollectConfig = CollectConfig()
 
 
 @dataclass(frozen=True)
@@ -175,8 +186,8 @@ TLDR_TEXT = TextConfig(  # [CODE]
     query_length=500, response_length=75, temperature=0.7, truncate_after=55, truncate_token="\n",
     suffix="\n\nTL;DR:",
 )
-# [KIT] 256 positions; the embedded world's references have 29 (articles) and 21 tokens (posts), its documents 134
-SHORT_CNNDM = dict(query_length=140, response_length=44, truncate_after=20)
+# [KIT] 256 positions; the embedded world's references have 13 to 53 tokens (articles; mean 27) and 13 to 34 (posts; 21)
+SHORT_CNNDM = dict(query_length=140, response_length=44, truncate_after=14)
 SHORT_TLDR = dict(query_length=140, response_length=32, truncate_after=14)
 
 
@@ -186,6 +197,7 @@ def _tiny() -> Profile:
     sum_reward = RewardConfig(labels=5_000, batch=32, lr=5e-4, normalize_samples=256)
     # horizon 640 at batch 64 is a gain of 0.1 an update, the paper's constant; 100 updates must be enough to steer
     ppo = PPOConfig(episodes=6_400, batch=64, lr=1.5e-4, kl_coef=0.2, kl_horizon=640.0, save_every=10, micro_batch=16)
+    few_refits = CollectConfig(refits=4)  # minutes: every re-fit costs one
     return Profile(
         name="tiny", model="data/base", dtype="float32",
         # the paper's 10 and 6 nats were 19% and 11% of its base model's 53 nats a sequence
@@ -196,12 +208,12 @@ def _tiny() -> Profile:
         cnndm=TaskProfile(
             replace(CNNDM_TEXT, **SHORT_CNNDM), sum_reward,
             replace(ppo, kl_coef=0.1, whiten_rewards=False),  # fixed beta [PAPER]
-            SFTConfig(5_000, 32, 3e-4, micro_batch=32),
+            SFTConfig(5_000, 32, 3e-4, micro_batch=32), few_refits,
         ),
         tldr=TaskProfile(
             replace(TLDR_TEXT, **SHORT_TLDR), sum_reward,
             replace(ppo, kl_coef=0.03, whiten_rewards=False),  # fixed beta [PAPER]
-            SFTConfig(5_000, 32, 3e-4, micro_batch=32),
+            SFTConfig(5_000, 32, 3e-4, micro_batch=32), few_refits,
         ),
     )
 
@@ -211,7 +223,7 @@ def _smoke() -> Profile:
     return _override(_tiny(), {
         "name": "smoke", "eval_prompts": 16, "reward__labels": 64, "reward__batch": 16,
         "reward__normalize_samples": 32, "ppo__episodes": 64, "ppo__batch": 16, "ppo__save_every": 2,
-        "cnndm__sft__examples": 64, "tldr__sft__examples": 64,
+        "cnndm__sft__examples": 64, "tldr__sft__examples": 64, "collect__refits": 1, "collect__batches": 2,
     })
 
 

@@ -5,26 +5,24 @@ the run's cache, so that asking twice costs nothing and a killed training goes o
 """
 
 import json
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from rlhf_lib import checkpoint, collect, manifest
 from rlhf_lib.corpora import streams
-from rlhf_lib.corpora.hub import HUB
 from rlhf_lib.errors import KitError
 from rlhf_lib.labels import simulated
 from rlhf_lib.metrics import MetricsWriter, read_metrics
 from rlhf_lib.policy import Policy, load_lm
 from rlhf_lib.ppo import train_ppo
-from rlhf_lib.profiles import get_profile, resolve_kl_target
+from rlhf_lib.profiles import resolve_kl_target
 from rlhf_lib.reward import RewardModel, fit_reward
-from rlhf_lib.tasks import Queries, QueryStream, Task, build_queries
+from rlhf_lib.runs import TaskRun
+from rlhf_lib.tasks import Queries, QueryStream, build_queries
 
 # what labelers go by, and the instrument that no labeler ever used
 JUDGES = {
@@ -42,52 +40,8 @@ POLICY_ROOMS = (*REWARD_ROOMS, "ppo")
 
 
 @dataclass(frozen=True)
-class StyleRun:
+class StyleRun(TaskRun):
     """One style task in one run."""
-
-    run_dir: Path
-    task_name: str
-    profile_name: str = "tiny"
-    model: str = ""  # folder or hub name; empty: the profile's
-    corpus: str = ""  # text or JSONL file, folder in the hub's format, or "hub"; empty: the embedded world
-    seed: int = 1
-    overrides: dict = field(default_factory=dict)  # of the profile, as `profiles.get_profile` takes them
-
-    @cached_property
-    def profile(self):
-        return get_profile(self.profile_name, **({"model": self.model} if self.model else {}), **self.overrides)
-
-    @cached_property
-    def config(self):
-        return self.profile[self.task_name]
-
-    @cached_property
-    def base(self) -> tuple[Policy, object]:
-        """The base model as a frozen policy, and its tokenizer."""
-        lm, tokenizer = load_lm(self._model_path())
-        return Policy(lm, self._autocast).requires_grad_(False), tokenizer
-
-    @property
-    def _autocast(self) -> torch.dtype | None:
-        """Arithmetic of forward passes; weights are float32 in every profile."""
-        return torch.bfloat16 if self.profile.dtype == "bfloat16" else None
-
-    @cached_property
-    def task(self) -> Task:
-        return Task(self.task_name, self.config.text, self.base[1])
-
-    def _model_path(self) -> str:
-        path = Path(self.profile.model)
-        inside = manifest.ROOT / path
-        return str(inside) if not path.is_absolute() and inside.is_dir() else str(path)
-
-    def _inputs(self, **more) -> dict:
-        """What decides a result, for the cache: the base model and the corpus by content, the rest by value."""
-        model = Path(self._model_path())
-        parts = [path for name in ("config.json", "tokenizer*", "*.safetensors") for path in sorted(model.glob(name))]
-        corpus = {"": "tinyworld", HUB: HUB}.get(self.corpus, Path(self.corpus))
-        files = {"model": parts if model.is_dir() else str(model), "dtype": self.profile.dtype, "corpus": corpus}
-        return files | {"task": self.task_name, "text": self.config.text, "seed": self.seed} | more
 
     def queries(self, count: int, split: str, seed: int) -> Queries:
         """The first ``count`` queries of a split; other seeds give other texts of the same split."""

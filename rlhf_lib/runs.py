@@ -1,0 +1,62 @@
+"""One task in one run: what its results depend on. `style.StyleRun` and `summary.SummaryRun` add the steps."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from rlhf_lib import manifest
+from rlhf_lib.corpora.hub import HUB
+from rlhf_lib.policy import Policy, load_lm
+from rlhf_lib.profiles import get_profile
+from rlhf_lib.tasks import Task
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    """A task, a profile, a base model, a corpus and a seed; and the folder in which results are linked."""
+
+    run_dir: Path
+    task_name: str
+    profile_name: str = "tiny"
+    model: str = ""  # folder or hub name; empty: the profile's
+    corpus: str = ""  # text or JSONL file, folder in the hub's format, or "hub"; empty: the embedded world
+    seed: int = 1
+    overrides: dict = field(default_factory=dict)  # of the profile, as `profiles.get_profile` takes them
+
+    @cached_property
+    def profile(self):
+        return get_profile(self.profile_name, **({"model": self.model} if self.model else {}), **self.overrides)
+
+    @cached_property
+    def config(self):
+        return self.profile[self.task_name]
+
+    @cached_property
+    def base(self) -> tuple[Policy, object]:
+        """The base model as a frozen policy, and its tokenizer."""
+        lm, tokenizer = load_lm(self._model_path())
+        return Policy(lm, self._autocast).requires_grad_(False), tokenizer
+
+    @property
+    def _autocast(self) -> torch.dtype | None:
+        """Arithmetic of forward passes; weights are float32 in every profile."""
+        return torch.bfloat16 if self.profile.dtype == "bfloat16" else None
+
+    @cached_property
+    def task(self) -> Task:
+        return Task(self.task_name, self.config.text, self.base[1])
+
+    def _model_path(self) -> str:
+        path = Path(self.profile.model)
+        inside = manifest.ROOT / path
+        return str(inside) if not path.is_absolute() and inside.is_dir() else str(path)
+
+    def _inputs(self, **more) -> dict:
+        """What decides a result, for the cache: the base model and the corpus by content, the rest by value."""
+        model = Path(self._model_path())
+        parts = [path for name in ("config.json", "tokenizer*", "*.safetensors") for path in sorted(model.glob(name))]
+        corpus = {"": "tinyworld", HUB: HUB}.get(self.corpus, Path(self.corpus))
+        files = {"model": parts if model.is_dir() else str(model), "dtype": self.profile.dtype, "corpus": corpus}
+        return files | {"task": self.task_name, "text": self.config.text, "seed": self.seed} | more
