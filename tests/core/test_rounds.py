@@ -16,7 +16,7 @@ from rlhf_lib.profiles import PPOConfig, RewardConfig
 from rlhf_lib.rounds import Plan, Setting, train
 from rlhf_lib.tasks import build_queries
 
-PPO = PPOConfig(episodes=48, batch=8, lr=1e-2, kl_coef=0.05, save_every=2, micro_batch=8)
+PPO = PPOConfig(episodes=48, batch=8, lr=2e-3, kl_coef=0.05, save_every=2, micro_batch=8)
 REWARD = RewardConfig(labels=64, batch=4, lr=1e-3, normalize_samples=16, heldout=0.2)
 
 
