@@ -11,6 +11,7 @@ COMMANDS = {
     "figures": ("rlhf_lib.reproduce", "copy the newest complete run's figures to figures/"),
     "check": ("rlhf_lib.claims", "hold measured numbers against the claims of the blog post"),
     "andon": ("rlhf_lib.andon", "stop a running training, or let it go on"),
+    "train": ("rlhf_lib.train", "supervised, reward or PPO training, under accelerate launch too"),
     "base": ("rlhf_lib.base", "pretrain the base model"),
     "analyse": ("rlhf_lib.analysis.cli", "novelty, copying and ROUGE of anybody's samples"),
     "label": ("rlhf_lib.labels.page", "serve the labeling page"),

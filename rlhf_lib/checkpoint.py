@@ -39,8 +39,11 @@ def load(folder: str | Path, device: str = "cpu") -> dict | None:
     """
     current, previous = Path(folder) / CURRENT, Path(folder) / PREVIOUS
     file = current if current.exists() else previous
-    if not file.exists():
-        return None
+    return load_file(file, device) if file.exists() else None
+
+
+def load_file(file: Path, device: str = "cpu") -> dict:
+    """One checkpoint file; KitError if it is damaged, naming the older one where there is one."""
     try:
         with zipfile.ZipFile(file) as archive:
             bad = archive.testzip()  # torch does not compare checksums
@@ -48,7 +51,8 @@ def load(folder: str | Path, device: str = "cpu") -> dict | None:
             raise ValueError(f"checksum of {bad}")
         return torch.load(file, map_location=device, weights_only=True)
     except Exception as error:  # zip, pickle and torch each have their own
-        rest = f"delete it to go on from {previous.name}" if file == current and previous.exists() else "start again"
+        older = file.name == CURRENT and file.with_name(PREVIOUS).exists()
+        rest = f"delete it to go on from {PREVIOUS}" if older else "start again"
         raise KitError(f"The checkpoint '{file}' is damaged ({type(error).__name__}); {rest}.") from error
 
 

@@ -1,8 +1,8 @@
 """The original's released labels: `offline_5k.json`, `online_45k.json`, `offline_60k.json`, and their hub copies.
 
-A row holds token ids of GPT-2's vocabulary: `query`, `sample0` to `sample3`, and `best`; 50259 is padding. The files have
-repeats and rows of four equal samples (original-system.md section 1.4), which leave before anything is split, or the
-held-out part would know rows of the training part.
+A row holds token ids of GPT-2's vocabulary: `query`, `sample0` to `sample3`, and `best`; 50259 is padding. The files
+have repeats and rows of four equal samples (original-system.md section 1.4), which leave before anything is split, or
+the held-out part would know rows of the training part.
 """
 
 from __future__ import annotations
