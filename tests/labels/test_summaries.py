@@ -9,7 +9,7 @@ import pytest
 from rlhf_lib.corpora import tinyworld, tinyworld_check
 from rlhf_lib.corpora.tinyworld_grammar import sentences_of
 from rlhf_lib.errors import KitError
-from rlhf_lib.labels import LabelSession, LabelStore, simulated, summaries
+from rlhf_lib.labels import LabelSession, LabelStore, simulated, summaries, watching
 from rlhf_lib.labels.summaries import Source, read, summary_score
 from rlhf_lib.labels.waiting import Waiting, ask_people, queue_of
 
@@ -34,9 +34,9 @@ def test_a_hurried_labeler_picks_the_copy_and_a_careful_one_the_reference(docume
     for document in documents:
         copy = " ".join(main_sentences(document)[:2])
         assert points("hurried", document, copy) > points("hurried", document, document.reference)
-    mean = {kind: np.mean([points("careful", d, t(d)) for d in documents])
-            for kind, t in {"copy": lambda d: main_sentences(d)[0], "reference": lambda d: d.reference}.items()}  # fmt: skip
-    assert mean["reference"] > mean["copy"]
+    careful = [points("careful", d, text) for d in documents for text in (main_sentences(d)[0], d.reference)]
+    copy, reference = np.reshape(careful, (-1, 2)).mean(0)
+    assert reference > copy
 
 
 @pytest.mark.parametrize("kind", summaries.POINTS)
@@ -108,8 +108,8 @@ def test_reading_against_counting_by_hand():
 def test_real_text_without_facts():
     query = "The mayor of Leeds, Ann Poe, opened a bridge on Monday. It cost 12 million pounds."
     source = Source(None, "A bridge was opened in Leeds for 12 million pounds.")
-    copy, novel, untrue, nothing = (read(query, s, source) for s in (
-        "Ann Poe, opened a bridge on Monday.", "Leeds has got itself a bridge.", "Bradford lost 7 trains.", ""))  # fmt: skip
+    said = ("Ann Poe, opened a bridge on Monday.", "Leeds has got itself a bridge.", "Bradford lost 7 trains.", "")
+    copy, novel, untrue, nothing = (read(query, summary, source) for summary in said)
     assert copy.copied == 1 and novel.copied == 0 == nothing.copied
     assert copy.untrue == novel.untrue == nothing.untrue == 0 and untrue.untrue == 1
     assert novel.covered > untrue.covered == nothing.covered == 0
@@ -167,3 +167,37 @@ def test_a_batch_waits_for_people_and_is_asked_for_once(tmp_path):
     asked = {row["query"]: row["responses"] for row in rows}
     assert all(row["responses"] == asked[row["query"]] for row in labeled)
     assert sum(row["responses"][row["best"]].endswith("c") for row in labeled) >= 4
+
+
+# -- watching for a guesser ------------------------------------------------------------------------------------------
+
+
+def made_up_labels(count: int, guess_from: int, seed: int = 1) -> tuple[list[dict], list[dict]]:
+    """Labels of five labelers in turn who agree in about half, one comparison in four seen twice; 0 starts to guess."""
+    rng = np.random.default_rng(seed)
+    utilities = 1.5 * rng.normal(size=(count, 4))
+
+    def view(place: int, labeler: int) -> dict:
+        guesses = labeler == 0 and place >= guess_from
+        seen = rng.normal(size=4) + (0 if guesses else utilities[place])
+        return {"place": place, "labeler": labeler, "best": int(seen.argmax())}
+
+    rows = [view(place, place % 5) for place in range(count)]
+    return rows, [view(place, (place + 1 + place // 5 % 4) % 5) for place in range(count) if rng.random() < 0.25]
+
+
+def test_a_guesser_is_named_after_the_midpoint_and_nobody_before():
+    rows, seconds = made_up_labels(4000, guess_from=2000)
+    watched = watching.watch(watching.answers_frame(rows, seconds), [1000] * 4)
+    assert watched["labels"].tolist() == [1000, 2000, 3000, 4000]
+    assert watched["suspects"].tolist()[:2] == [[], []]
+    assert watching.noticed(watched, "0") in (3000, 4000)
+    assert np.isnan(watching.noticed(watched, "3"))
+    assert all(set(names) <= {"0"} for names in watched["suspects"])
+
+
+def test_without_overlap_nobody_is_named():
+    rows, _ = made_up_labels(400, guess_from=0)
+    assert watching.watch(watching.answers_frame(rows), [200, 200])["suspects"].tolist() == [[], []]
+    with pytest.raises(KitError, match="do not fit 400"):
+        watching.watch(watching.answers_frame(rows), [200, 100])
