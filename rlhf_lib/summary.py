@@ -74,6 +74,13 @@ class SummaryRun(TaskRun):
             known[self.task.decode(ids, mask)] = summaries.Source(documents[place].facts, documents[place].reference)
         return known
 
+    def sources_of_rounds(self, plan: Plan) -> dict[str, summaries.Source]:
+        """The same for every text that a plan may ask about."""
+        known = {}
+        for number, count in enumerate(plan.shares()):
+            known |= self.sources(rounds.texts_for(count), "train", self._text_seed(number))
+        return known
+
     # -- labelers ---------------------------------------------------------------------------------------------------
 
     def base_measures(self) -> dict:

@@ -1,0 +1,170 @@
+"""The recorded sweep of the summary tasks: four models over seeds, ways of collecting over budgets, what spoils them.
+
+Notebooks 06 to 10 draw a run's own points beside these. All of it resumes: each training is made once by the run's
+cache. Recorded are the held-out samples of the main runs (every analysis of notebooks 07 to 10 reads only those), one
+row of measures a collection, and PPO's curves.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rlhf_lib import manifest
+from rlhf_lib.analysis import accuracy, novelty, preference, rouge
+from rlhf_lib.analysis.baselines import REFERENCE, reference_rows
+from rlhf_lib.corpora import tinyworld_check
+from rlhf_lib.errors import KitError
+from rlhf_lib.labels import simulated, summaries, watching
+from rlhf_lib.rounds import STRATEGIES, Plan
+from rlhf_lib.summary import POOL, SummaryRun
+
+TASKS = ("cnndm", "tldr")
+COLLECTED = "tldr"  # the task on which ways of collecting are compared
+BUDGET_SHARES = (0.1, 1 / 3, 1.0)  # of the profile's labels
+DELAYS = (0, 1, 5)  # batches by which labels are late, online
+LATE_ROUNDS = 8  # batches in the runs whose labels are late: more than the longest delay
+COLLECT_SEEDS = 5  # of the ways of collecting at the largest budget
+OVERLAP = 0.2  # share of comparisons that two labelers see, where a guesser is looked for
+LAST_UPDATES = 10  # over which a run's final KL is averaged
+RECORDED = manifest.ROOT / "data" / "recorded"
+
+
+def result_row(run: SummaryRun, plan: Plan, guesser: bool = False, model: str = "fine-tuned") -> dict:
+    """Everything measured about one collection and the policy that it ended in, as one flat row (shares 0 to 1)."""
+    samples = pd.concat([run.samples(plan, guesser, (model,)), run.samples(plan, models=("zero-shot",))])
+    with_references = pd.concat([samples, reference_rows(samples)], ignore_index=True)
+    usual = plan == run.plan(plan.strategy, plan.labels) and not guesser
+    row = {"task": run.task_name, "seed": run.seed, "model": model, "guesser": guesser, "usual": usual} | vars(plan)
+    for kind in summaries.POINTS:
+        for other in ("zero-shot", REFERENCE):
+            won = preference.preference_matrix(run.compare(kind, with_references, [model, other])).iloc[0]
+            row |= {f"{kind}_over_{other}": won["share"], f"{kind}_over_{other}_low": won["low"],
+                    f"{kind}_over_{other}_high": won["high"], "prompts": int(won["n"])}  # fmt: skip
+    mine = samples[samples["model"] == model]
+    row["rouge"] = 100 * float(rouge.score_samples(mine, 1)[["rouge1", "rouge2", "rougeL"]].to_numpy().mean())
+    novel = novelty.novelty_table(novelty.count_novel(mine), draws=100).set_index("unit")["novelty"]
+    row |= {"novel_sentences": novel["sentence"], "penalised": float(mine["penalised"].astype(float).mean())}
+    checked = accuracy.checked_accuracy(mine, tinyworld_check.check)["accurate"]  # empty where there are no facts
+    row["accurate"] = float(checked.iloc[0]) if len(checked) else float("nan")
+    metrics, report = run.metrics(model, plan, guesser), run.reward_model(model, plan, guesser).report
+    row |= {"kl": metrics["objective/kl"].tail(LAST_UPDATES).mean(), "entropy": metrics["objective/entropy"].iloc[-1]}
+    row |= {"reward_accuracy": report["heldout_accuracy"], "seconds": metrics["time/update"].sum()}
+    return row | ({"noticed": watch_guesser(run, plan, model)} if guesser else {})
+
+
+def watch_guesser(run: SummaryRun, plan: Plan, model: str = "fine-tuned") -> float:
+    """Labels collected when the panel first names the labeler who guesses from half of the budget on; NaN if never.
+
+    The panel looks at each batch when it is in; `OVERLAP` of the comparisons were shown to a second labeler.
+    """
+    rows = run.labels(model, plan, guesser=True)
+    sizes = pd.Series([row["round"] for row in rows]).value_counts().sort_index().tolist()
+    chosen = np.random.default_rng(run.seed).random(len(rows)) < OVERLAP
+    known = run.sources_of_rounds(plan)
+    seconds = []
+    for place in np.flatnonzero(chosen):
+        row = rows[place]
+        second = (int(row["labeler"]) + 1 + place // POOL % (POOL - 1)) % POOL
+        guesses = float(second == 0 and place >= plan.labels // 2)
+        labeler = run.labeler("hurried", known, 9_000_000 + int(place), guess=guesses)
+        seconds.append({"place": int(place), "labeler": second, "best": labeler.pick(row["query"], row["responses"])})
+    return watching.noticed(watching.watch(watching.answers_frame(rows, seconds), sizes), "0")
+
+
+def plans(run: SummaryRun) -> list[tuple[Plan, bool]]:
+    """Every collection that is compared, with whether one labeler starts to guess; the main comparison comes first."""
+    budgets = [round(share * run.config.reward.labels) for share in BUDGET_SHARES]
+    most = budgets[-1]
+    main = [(run.plan(strategy, most), False) for strategy in STRATEGIES]
+    fewer = [(run.plan(strategy, n), False) for n in budgets[-2::-1] for strategy in STRATEGIES]
+    rounds = min(LATE_ROUNDS, run.config.ppo.episodes // run.config.ppo.batch)
+    late = [(run.plan("online", most, rounds, delay), False) for delay in DELAYS]
+    return main + fewer + late + [(plan, True) for plan, _ in main]
+
+
+def run_collections(run_dir: Path, profile: str, seeds: list[int], task: str = COLLECTED, **where) -> pd.DataFrame:
+    """Measure every plan for every seed (the main ones for `COLLECT_SEEDS` at least, if there is more than one)."""
+    rows = []
+    for number, _ in enumerate(plans(SummaryRun(run_dir, task, profile, **where))):
+        several = len(seeds) > 1 and number < len(STRATEGIES)
+        for seed in range(1, COLLECT_SEEDS + 1) if several and len(seeds) < COLLECT_SEEDS else seeds:
+            run = SummaryRun(run_dir, task, profile, seed=seed, **where)
+            rows.append(result_row(run, *plans(run)[number]))
+            manifest.write_json(run_dir / "metrics" / "summary_sweep.json", {"rows": rows})
+            done = rows[-1]
+            print(f"{done['strategy']}, {done['labels']} labels, {done['delay']} late, guesser {done['guesser']}, seed "
+                  f"{seed}: over references {done['hurried_over_reference']:.1%}, ROUGE {done['rouge']:.1f}",
+                  flush=True)  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def run_models(
+    run_dir: Path, profile: str, seeds: list[int], tasks=TASKS, **where
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Held-out samples of the four models, and PPO's curves, for every task and seed."""
+    samples, curves = [], []
+    for seed in seeds:
+        for task in tasks:
+            run = SummaryRun(run_dir, task, profile, seed=seed, **where)
+            samples.append(run.samples())
+            for model in ("fine-tuned", "supervised + fine-tuned"):
+                curves.append(run.metrics(model).assign(task=task, seed=seed, model=model))
+            print(f"{task}, seed {seed}: the four models are made.", flush=True)
+    return pd.concat(samples, ignore_index=True), pd.concat(curves, ignore_index=True)
+
+
+def labels_needed(rows: pd.DataFrame, share: float = 0.9, value: str = "hurried_over_reference") -> float:
+    """Labels at which the preference first reaches ``share`` of its value at the largest budget, mean over seeds.
+
+    rows: of one task and strategy. Between two budgets it is read off a straight line over the logarithm; below the
+    smallest it is the smallest.
+    """
+    curve = rows.groupby("labels")[value].mean().sort_index()
+    wanted = share * curve.iloc[-1]
+    place = int(np.argmax(curve.to_numpy() >= wanted))
+    if place == 0:
+        return float(curve.index[0])
+    (x0, y0), (x1, y1) = ((np.log(curve.index[i]), curve.iloc[i]) for i in (place - 1, place))
+    return float(np.exp(x0 + (wanted - y0) / (y1 - y0) * (x1 - x0)))
+
+
+# -- what is kept -------------------------------------------------------------------------------------------------
+
+
+def record(profile: str, samples: pd.DataFrame, curves: pd.DataFrame, collections: pd.DataFrame,
+           folder: Path = RECORDED) -> None:  # fmt: skip
+    """Keep a sweep in ``folder``: samples, curves and measures as Parquet, and how they were made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    frames = {"summary_samples": samples, "summary_curves": curves, "summary_collections": collections}
+    for name, frame in frames.items():
+        frame.to_parquet(folder / f"{name}.parquet", index=False, compression="zstd")
+    manifest.write_json(folder / "summary_manifest.json", {
+        "profile": profile, "versions": manifest.versions(), "git": manifest.git_state(), "labelers": "simulated",
+        "rows": {name: len(frame) for name, frame in frames.items()},
+        "source": manifest.source_hash(("summary_sweep",)),
+    })  # fmt: skip
+
+
+def recorded(name: str, folder: Path = RECORDED) -> pd.DataFrame:
+    """A recorded frame: ``summary_samples``, ``summary_curves`` or ``summary_collections``; KitError if missing."""
+    path = folder / f"{name}.parquet"
+    if not path.is_file():
+        raise KitError(f"No recorded '{name}' in {folder}: make it with `make reproduce SWEEPS=1 SEEDS=3`.")
+    return pd.read_parquet(path)
+
+
+def gap_recovered(rows: pd.DataFrame, value: str = "hurried_over_reference") -> simulated.Preference | None:
+    """Share of the gap between offline and online that batched collection recovers, at the largest budget; None without
+    all three. Mean over the seeds that have them, with a 95% interval of a bootstrap over seeds."""
+    main = rows[(rows["labels"] == rows["labels"].max()) & rows["usual"]]
+    table = main.pivot_table(index="seed", columns="strategy", values=value).dropna()
+    if not set(STRATEGIES) <= set(table.columns) or table.empty:
+        return None
+    gaps = table[["batched", "online"]].sub(table["offline"], axis=0).to_numpy()  # [seeds, 2]
+    random = np.random.default_rng(0)
+    drawn = gaps[random.integers(len(gaps), size=(2000, len(gaps)))].sum(1)  # [2000, 2]
+    shares = drawn[:, 0] / np.where(drawn[:, 1] == 0, np.nan, drawn[:, 1])
+    low, high = np.nanpercentile(shares, [2.5, 97.5])
+    total = gaps.sum(0)
+    return simulated.Preference(float(total[0] / total[1]) if total[1] else float("nan"), low, high, len(gaps))
