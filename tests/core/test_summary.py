@@ -1,0 +1,191 @@
+"""The summary run: what its results depend on, what its labelers know, what its sweep reads off."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rlhf_lib import manifest, summary, summary_sweep
+from rlhf_lib.analysis import copying
+from rlhf_lib.corpora.tinyworld_grammar import sentences_of
+from rlhf_lib.errors import KitError
+from rlhf_lib.rounds import Plan
+from rlhf_lib.samples import samples_frame
+from rlhf_lib.summary import SummaryRun
+
+
+class Asked(Exception):
+    """Stops a step at its first question to the cache."""
+
+
+@pytest.mark.parametrize(
+    ("step", "rooms"),
+    [("base_measures", {"collect", "labels.summaries"}), ("_supervised_folder", {"sft", "corpora.streams"}),
+     ("policy", {"rounds", "labels.summaries"}), ("samples", {"collect"})],
+)  # fmt: skip
+def test_a_change_of_code_remakes_what_it_made(tmp_path, monkeypatch, step, rooms):
+    def cached(run_dir, name, inputs, make, rooms=(), resumes=False):
+        raise Asked(rooms)
+
+    monkeypatch.setattr(summary.manifest, "cached", cached)
+    with pytest.raises(Asked) as asked:
+        getattr(SummaryRun(tmp_path, "tldr", "smoke"), step)()
+    assert rooms <= set(asked.value.args[0])
+
+
+def test_a_policys_key_tells_plans_labelers_and_starts_apart(tmp_path, monkeypatch):
+    keys = []
+
+    def cached(run_dir, name, inputs, make, rooms=(), resumes=False):
+        keys.append(manifest.inputs_key("the same", inputs)[0])
+        return tmp_path
+
+    monkeypatch.setattr(summary.manifest, "cached", cached)
+    monkeypatch.setattr(SummaryRun, "_supervised_folder", lambda self: Path(__file__))
+    run = SummaryRun(tmp_path, "tldr", "smoke")
+
+    class Store:
+        url = "sqlite:///here"
+
+    for arguments in (
+        ("fine-tuned", run.plan()), ("supervised + fine-tuned", run.plan()), ("fine-tuned", run.plan("offline")),
+        ("fine-tuned", run.plan("batched")), ("fine-tuned", run.plan(delay=1)), ("fine-tuned", run.plan(labels=32)),
+        ("fine-tuned", run.plan(), (), True), ("fine-tuned", run.plan(), (), False, Store()),
+    ):  # fmt: skip
+        run._policy_folder(*arguments)
+    assert len(set(keys)) == len(keys) == 8
+    run._policy_folder("fine-tuned", run.plan(), [print])  # callbacks watch, and change nothing
+    assert keys[-1] == keys[0]
+
+
+@pytest.mark.parametrize("task", ["cnndm", "tldr"])
+def test_labelers_know_the_source_of_every_prompt(tmp_path, task):
+    run = SummaryRun(tmp_path, task, "smoke")
+    queries, known = run.some_queries(40, "train", 3), run.sources(40, "train", 3)
+    for ids, mask, place in zip(queries.ids, queries.mask, queries.source, strict=True):
+        text = run.task.decode(ids, mask)
+        document = run.documents(place + 1, "train", 3)[place]
+        assert known[text].facts == document.facts and text.strip() == document.text
+    plan = Plan("batched", 20, 2)
+    assert set(run.sources_of_rounds(plan)) >= set(run.sources(20, "train", run._text_seed(1)))
+    first, second = (set(run.sources(20, "train", run._text_seed(number))) for number in (0, 1))
+    assert not first & second, "each round asks about other texts"
+
+
+@pytest.mark.parametrize("task", ["cnndm", "tldr"])
+def test_enough_held_out_prompts_begin_with_a_preamble(tmp_path, task):
+    run = SummaryRun(tmp_path, task, "smoke", overrides={"eval_prompts": 128})
+    documents, queries = run.heldout()
+    marked = [documents[place].starts_with_preamble for place in queries.source]
+    assert len(queries) >= 128 and sum(marked) >= 128 * 300 / 1024
+    found = [copying.has_preamble(documents[place].text, task) for place in queries.source]
+    assert found == marked, "the post's definitions see the same preambles"
+    assert not {d.text for d in documents} & {d.text for d in run.documents(200, "train", 3001)}
+
+
+def rows_of(run, count: int = 24) -> list[dict]:
+    """Comparisons of three copies of other texts and, at a place of its own, one of the text itself."""
+    rows = []
+    for number, (text, _) in enumerate(list(run.sources(40, "train", run._text_seed(0)).items())[:count]):
+        own = " ".join(sentences_of(text)[1:3])
+        others = [f"Nothing of the kind, number {i}." for i in range(3)]
+        rows.append({"query": text, "responses": [*others[: number % 4], own, *others[number % 4 :]]})
+    return rows
+
+
+def test_the_pool_reads_and_a_guesser_guesses_from_half_of_the_budget_on(tmp_path, monkeypatch):
+    run = SummaryRun(tmp_path, "tldr", "smoke")
+    monkeypatch.setattr(SummaryRun, "base_measures", lambda self: {"noise": {"hurried": 0.0, "careful": 0.0}})
+    rows = rows_of(run)
+    right = [number % 4 for number in range(len(rows))]
+    plan = Plan("offline", len(rows))
+    assert [row["best"] for row in run._ask_pool(plan, False)(rows, 0, 0)] == right
+    spoiled = run._ask_pool(plan, True)(rows, 0, 0)
+    wrong = [place for place, row in enumerate(spoiled) if row["best"] != right[place]]
+    assert wrong and min(wrong) >= len(rows) // 2
+    assert {spoiled[place]["labeler"] for place in wrong} == {0}
+    late = run._ask_pool(Plan("batched", 48, 2), True)(rows, 0, 0)  # the first half of the budget
+    assert [row["best"] for row in late] == right
+
+
+@pytest.fixture(scope="module")
+def baselines(tmp_path_factory):
+    run = SummaryRun(tmp_path_factory.mktemp("run"), "cnndm", "smoke")
+    documents = run.documents(40, "test", 1)
+    rows = [{"task": "cnndm", "model": "made up", "query_id": str(i), "query": d.text, "reference": d.reference,
+             "response": "It rained.", "facts": d.facts, "starts_with_preamble": d.starts_with_preamble}
+            for i, d in enumerate(documents)]  # fmt: skip
+    return run, run.with_baselines(samples_frame(rows))
+
+
+def test_lead_3_comes_cut_to_the_tasks_length_and_whole(baselines):
+    run, frame = baselines
+    texts = {model: list(rows["response"]) for model, rows in frame.groupby("model")}
+    assert set(texts) == {"made up", "reference", "lead-3", "lead-3 uncapped"}
+    tokens = [len(run.task.encode(text)) for text in texts["lead-3"]]
+    assert np.mean(tokens) == pytest.approx(run.config.text.response_length, rel=0.15)
+    assert all(whole.startswith(cut) for cut, whole in zip(texts["lead-3"], texts["lead-3 uncapped"], strict=True))
+    assert all(len(sentences_of(whole)) == 3 for whole in texts["lead-3 uncapped"])
+
+
+def test_labelers_are_compared_on_all_texts_and_differ(baselines, monkeypatch):
+    run, frame = baselines
+    monkeypatch.setattr(SummaryRun, "base_measures", lambda self: {"noise": {"hurried": 0.3, "careful": 0.1}})
+    for kind, winner in (("hurried", "lead-3"), ("careful", "reference")):
+        chosen = run.compare(kind, frame, ["lead-3", "reference"])
+        assert len(chosen) == 40 and set(chosen["choice"]) <= {"a", "b"}
+        assert ("a" if winner == "lead-3" else "b") == chosen["choice"].mode()[0]
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    run = SummaryRun(tmp_path, "tldr", "smoke")
+    with pytest.raises(KitError, match="not made by PPO"):
+        run.start("supervised")
+    with pytest.raises(KitError, match="no model 'best'"):
+        run.samples(models=("best",))
+
+
+# -- the sweep --------------------------------------------------------------------------------------------------------
+
+
+def test_the_sweep_spends_one_budget_in_every_way(tmp_path):
+    run = SummaryRun(tmp_path, "tldr", "tiny")
+    plans = summary_sweep.plans(run)
+    most = run.config.reward.labels
+    assert [plan.strategy for plan, guesser in plans[:3]] == ["offline", "batched", "online"]
+    assert {plan.labels for plan, guesser in plans[:3]} == {most}
+    assert plans[2][0] == run.plan(), "the main models' plan: trained once for both"
+    assert sorted(plan.delay for plan, _ in plans if plan.rounds == 8) == [0, 1, 5]
+    assert [plan for plan, guesser in plans if guesser] == [plan for plan, _ in plans[:3]]
+    assert len({(plan, guesser) for plan, guesser in plans}) == len(plans)
+
+
+def test_labels_needed_reads_the_curve():
+    def rows(shares: dict) -> pd.DataFrame:
+        return pd.DataFrame([{"labels": n, "hurried_over_reference": s} for n, s in shares.items()])
+
+    assert summary_sweep.labels_needed(rows({100: 0.2, 1000: 0.5, 10_000: 1.0})) == pytest.approx(10**3.8)
+    assert summary_sweep.labels_needed(rows({100: 0.95, 1000: 1.0})) == 100
+    assert summary_sweep.labels_needed(rows({1000: 0.9, 100: 0.1, 10_000: 1.0})) == pytest.approx(1000)
+
+
+def test_the_share_of_the_gap_is_that_of_the_means():
+    values = {1: (0.5, 0.58, 0.6), 2: (0.4, 0.44, 0.5), 3: (0.5, 0.53, 0.6)}
+    rows = pd.DataFrame(
+        [{"seed": seed, "labels": 10, "usual": True, "strategy": strategy, "hurried_over_reference": value}
+         for seed, three in values.items()
+         for strategy, value in zip(("offline", "batched", "online"), three, strict=True)]
+    )  # fmt: skip
+    found = summary_sweep.gap_recovered(rows)
+    assert found.share == pytest.approx(0.15 / 0.30) and found.low < found.share < found.high and found.n == 3
+    assert summary_sweep.gap_recovered(rows[rows["strategy"] != "batched"]) is None
+
+
+def test_a_sweep_is_kept_and_read_again(tmp_path):
+    frame = pd.DataFrame({"a": [1, 2]})
+    summary_sweep.record("tiny", frame, frame, frame, tmp_path)
+    assert summary_sweep.recorded("summary_curves", tmp_path).equals(frame)
+    assert manifest.read_json(tmp_path / "summary_manifest.json")["labelers"] == "simulated"
+    with pytest.raises(KitError, match="No recorded 'summary_none'"):
+        summary_sweep.recorded("summary_none", tmp_path)
