@@ -33,7 +33,7 @@ class Recipe:
     layers: int = 4
     heads: int = 4
     repeat_steps: int = 700  # of 64 sequences x 56 tokens
-    steps: int = 3200  # of 32 blocks x 192 tokens
+    steps: int = 5000  # of 32 blocks x 192 tokens
     block: int = 192  # tokens
     micro_batch: int = 8  # blocks at once: what stays in a laptop's cache
     batch: int = 32  # blocks a step
