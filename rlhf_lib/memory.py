@@ -4,24 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from rlhf_lib.errors import KitError
-from rlhf_lib.policy import Policy
 
 
-def checkpoint_activations(policy: Policy) -> Policy:
+def checkpoint_activations(lm: nn.Module) -> nn.Module:
     """Keep a layer's input only and compute the layer again in the backward pass (gradient checkpointing).
 
-    The same numbers for less memory and about a third more arithmetic. transformers checkpoints in train mode alone,
-    in which it also refuses a key/value cache, so that the mode is on while `policy(...)` computes with gradients and
-    off while it samples; dropout stays 0 in both.
+    The same numbers, dropout included, for less memory and about a third more arithmetic. Ours and not transformers'
+    switch, which works in train mode alone and then refuses the key/value cache that sampling lives on: here a layer
+    is computed again wherever gradients are on.
     """
-    policy.lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    policy.register_forward_pre_hook(lambda module, _: module.lm.train(torch.is_grad_enabled()) and None)
-    policy.register_forward_hook(lambda module, *_: module.lm.eval() and None)
-    return policy
+    layers = max((m for m in lm.base_model.children() if isinstance(m, nn.ModuleList)), key=len)
+    for layer in layers:
+        layer.forward = partial(_again, layer.forward)
+    return lm
+
+
+def _again(forward, *given, **named):
+    """A layer's forward pass; with gradients on, one that is computed again on the way back."""
+    if not torch.is_grad_enabled():
+        return forward(*given, **named)
+    return checkpoint(forward, *given, use_reentrant=False, **named)
 
 
 @contextmanager

@@ -148,7 +148,7 @@ def supervised(job: Job) -> None:
         pairs = summary_pairs([d.text for d in found], [d.reference for d in found], job.task)
     policy, saved = job.load(), load_common(job.options.out / "checkpoint", job.ranks)
     if job.options.checkpointing:
-        policy.lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        checkpoint_activations(policy.lm)
     cfg = replace(cfg, batch=job.ranks.split(cfg.batch, "sft.batch"))
     with enough_memory("supervised fine-tuning", f"{task}.sft.micro_batch (now {cfg.micro_batch})"):
         fit_sft(
@@ -227,7 +227,7 @@ def ppo(job: Job) -> None:
         policy, reference = job.load(), job.load(job.frozen).requires_grad_(False)
         model = RewardModel.load(job.options.reward, job.frozen, job.ranks.device)
     if job.options.checkpointing:
-        checkpoint_activations(policy)
+        checkpoint_activations(policy.lm)
     queries = job.queries(cfg.episodes)
     if cfg.kl_target_share is not None:
         part = Queries(queries.ids[:ENTROPY_QUERIES], queries.mask[:ENTROPY_QUERIES], [])

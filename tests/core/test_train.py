@@ -1,0 +1,155 @@
+"""The command line of the trainings, what it refuses, its cards and trackers; activations computed again; memory."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from core_models import VOCAB, tiny_lm, tiny_tokenizer
+from huggingface_hub import metadata_load
+from transformers import GenerationConfig
+
+from rlhf_lib import __main__ as cli
+from rlhf_lib import cards, train
+from rlhf_lib.errors import KitError
+from rlhf_lib.memory import checkpoint_activations, enough_memory
+from rlhf_lib.policy import Policy
+from rlhf_lib.profiles import SFTConfig, get_profile
+from rlhf_lib.sft import fit_sft
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return Policy(tiny_lm()).save(tmp_path_factory.mktemp("models") / "model", tiny_tokenizer())
+
+
+SHORT = ["--profile", "smoke", "-p", "text__query_length=40", "-p", "text__response_length=8", "-p",
+         "text__truncate_after=4", "-p", "text__prefix=''", "-p", "text__suffix=':'"]  # fmt: skip
+
+
+def said(capsys, *words):
+    assert cli.main(["train", *words]) == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    return message
+
+
+def test_what_is_missing_or_wrong_is_one_sentence(folder, tmp_path, capsys, monkeypatch):
+    common = ["--task", "tldr", "--model", str(folder), "--out", str(tmp_path), *SHORT]
+    assert "needs a reward model" in said(capsys, "ppo", *common)
+    assert "no reward model" in said(capsys, "ppo", *common, "--reward", str(tmp_path / "none"))
+    assert "needs labels" in said(capsys, "reward", *common)
+    assert "Cannot read" in said(capsys, "reward", *common, "--labels", str(tmp_path / "none.json"))
+    assert "There is no corpus" in said(capsys, "supervised", *common, "--corpus", str(tmp_path / "none"))
+    assert "There is no model folder" in said(capsys, "supervised", *common, "--model", str(tmp_path / "none"))
+    assert "has no field" in said(capsys, "supervised", *common, "-p", "tldr__sft__speed=3")
+    style = ["--task", "sentiment", "--model", str(folder), "--out", str(tmp_path), *SHORT]
+    assert "does not fine-tune sentiment first" in said(capsys, "supervised", *style)
+
+
+def test_a_tracker_that_is_not_installed_is_one_sentence(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: [])
+    words = ["supervised", "--task", "tldr", "--model", str(folder), "--out", str(tmp_path), *SHORT]
+    assert "tensorboard is not installed" in said(capsys, *words, "--tracker", "tensorboard")
+
+
+def test_trackers_are_off_and_get_every_update_when_asked(folder, tmp_path, monkeypatch):
+    logged = []
+    monkeypatch.setattr(train.Accelerator, "log", lambda self, values, step=None: logged.append((step, dict(values))))
+    monkeypatch.setattr(train.Accelerator, "init_trackers", lambda self, name: logged.append(name))
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: ["tensorboard"])
+    monkeypatch.setattr("accelerate.accelerator.filter_trackers", lambda log_with, _: [log_with] if log_with else [])
+    words = ["supervised", "--task", "tldr", "--model", str(folder), *SHORT, "-p", "tldr__sft__examples=16",
+             "-p", "tldr__sft__batch=8", "--out"]  # fmt: skip
+    train.main([*words, str(tmp_path / "off")])
+    assert logged == []
+    train.main([*words, str(tmp_path / "on"), "--tracker", "tensorboard"])
+    rows = [json.loads(line) for line in (tmp_path / "on/metrics.jsonl").read_text().splitlines()]
+    assert logged[0] == "rlhf-supervised"
+    assert logged[1:] == [(row.pop("step"), row) for row in rows] and len(rows) == 2
+
+
+# ---- cards ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["supervised", "reward", "ppo"])
+def test_model_cards_have_the_hubs_metadata_and_the_numbers(tmp_path, kind):
+    path = cards.write_model_card(tmp_path, kind, "tldr", get_profile("gpt2"), "hub", {"objective/kl": 5.4321})
+    data = metadata_load(path)
+    assert data["library_name"] == "transformers" and data["base_model"] == "gpt2" and data["license"] == "mit"
+    assert data["datasets"] == ["trl-lib/tldr"] and "tldr" in data["tags"]
+    assert data["pipeline_tag"] == ("text-classification" if kind == "reward" else "text-generation")
+    text = path.read_text()
+    assert "| objective/kl | 5.432 |" in text and "| lr | " in text and "| temperature | 0.7 |" in text
+    compile(text.split("```python\n")[1].split("```")[0], "card", "exec")
+    own = cards.write_model_card(tmp_path, kind, "tldr", get_profile("tiny"), "", {})
+    assert "base_model" not in metadata_load(own) and metadata_load(own)["license"] == "other"
+
+
+def test_data_cards_call_simulated_labelers_simulated(tmp_path):
+    for simulated in (True, False):
+        path = cards.write_data_card(tmp_path, "Labels", "Four-way picks.", 5000, simulated, {"best": "0 to 3"})
+        data = metadata_load(path)
+        assert data["size_categories"] == "1K<n<10K"
+        assert ("simulated" in path.read_text()) == simulated == ("simulated-labelers" in data["tags"])
+
+
+# ---- activations and memory -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_activations_computed_again_change_no_gradient_and_no_sample(kind):
+    ids = torch.randint(0, VOCAB, (4, 9), generator=torch.Generator().manual_seed(3))
+    mask = torch.ones_like(ids).bool()
+    mask[1, :3] = False
+    plain, again = Policy(tiny_lm(kind)), Policy(checkpoint_activations(tiny_lm(kind)))
+    passes = []
+    layers = again.lm.transformer.h if kind == "gpt2" else again.lm.model.layers
+    layers[0].mlp.register_forward_pre_hook(lambda *_: passes.append(1))
+    found = []
+    for policy in (plain, again):
+        drawn = policy.sample(ids, mask, 6, 0.7, torch.Generator().manual_seed(1))
+        passes.clear()
+        policy(ids, mask, drawn.responses, 0.7)[0].sum().backward()
+        found.append((drawn.responses, [p.grad for p in policy.lm.parameters() if p.grad is not None]))
+    assert len(passes) == 2  # once forward, once again on the way back
+    assert torch.equal(found[0][0], found[1][0])
+    for a, b in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+
+
+def test_out_of_memory_is_a_sentence_that_names_the_setting():
+    cpu = RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+    for error in (torch.OutOfMemoryError("CUDA out of memory."), MemoryError(), cpu):
+        with pytest.raises(KitError, match=r"not enough memory for PPO; lower ppo\.micro_batch"), \
+                enough_memory("PPO", "ppo.micro_batch (now 64)"):  # fmt: skip
+            raise error
+    with pytest.raises(RuntimeError, match="shape"), enough_memory("PPO", "x"):
+        raise RuntimeError("shape mismatch")
+    with pytest.raises(KitError, match="not enough memory"), enough_memory("PPO", "x"):
+        torch.empty(2**60)
+
+
+# ---- nothing of ours in GenerationConfig ----------------------------------------------------------------------
+
+
+def test_the_generation_config_is_left_as_it_was(tmp_path):
+    lm = tiny_lm()
+    lm.generation_config = GenerationConfig(max_new_tokens=7, temperature=0.3, do_sample=True, eos_token_id=5, top_k=11)
+    before = lm.generation_config.to_dict()
+    policy = Policy(lm)
+    ids = torch.randint(0, VOCAB, (2, 9))
+    policy.sample(ids, torch.ones_like(ids).bool(), 8, 0.7, torch.Generator())
+    assert policy.lm.generation_config.to_dict() == before
+    saved = Policy(policy.lm).save(tmp_path / "m", tiny_tokenizer())
+    kept = GenerationConfig.from_pretrained(saved).to_dict()
+    assert all(kept[k] == before[k] for k in ("max_new_tokens", "temperature", "do_sample", "eos_token_id", "top_k"))
+    source = Path(train.__file__).parent
+    assert not [path.name for path in source.rglob("*.py") if "generation_config" in path.read_text()]
+
+
+def test_dropout_is_the_same_when_activations_are_computed_again():
+    pairs = [([1 + i % 9, 5], [10 + i % 9, 11 + i % 9, 28]) for i in range(16)]
+    cfg = SFTConfig(examples=16, batch=8, lr=3e-3)
+    plain, again = (fit_sft(lm, pairs, cfg) for lm in (tiny_lm(), checkpoint_activations(tiny_lm())))
+    for a, b in zip(plain.parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
