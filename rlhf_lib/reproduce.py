@@ -1,7 +1,6 @@
 """The runner: the notebooks in order through papermill, each run in a folder of its own, never in `notebooks/`."""
 
 import argparse
-import ast
 import os
 import shutil
 import time
@@ -13,6 +12,8 @@ from rlhf_lib import claims, manifest
 from rlhf_lib.corpora.hub import HUB
 from rlhf_lib.errors import KitError
 from rlhf_lib.notebook_rules import NOTEBOOKS, is_parameters, read_notebook, source
+from rlhf_lib.parameters import named_values
+from rlhf_lib.profiles import get_profile
 
 PROFILES = ("smoke", "tiny", "gpt2", "gpt2-large")
 # What the runner sets by itself, in notebooks that declare a parameter of that name.
@@ -29,6 +30,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--only", metavar="NN", help="these notebooks only, by number: 04 or 03,04")
     parser.add_argument("--from", metavar="NN", dest="start", help="from this notebook on")
     parser.add_argument("-p", metavar="NAME=VALUE", action="append", default=[], dest="extra", help="any parameter")
+    parser.add_argument("--set", metavar="FIELD=VALUE", action="append", default=[], dest="fields",
+                        help="a field of the profile in every notebook, such as ppo__episodes=6400")  # fmt: skip
     parser.add_argument("--run", metavar="ID", help="name of the run; an existing one is gone on with")
     parser.add_argument("--notebooks", type=Path, default=NOTEBOOKS, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
@@ -49,20 +52,6 @@ def select(folder: Path, only: str | None = None, start: str | None = None) -> l
     if not chosen:
         raise KitError(f"--only {only} and --from {start} leave no notebook to run; give one of them.")
     return chosen
-
-
-def extra_parameters(pairs: list[str]) -> dict:
-    """`name=value` pairs as a dict, each value a Python literal where it reads as one and a string otherwise."""
-    found = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals or not name.isidentifier():
-            raise KitError(f"'-p {pair}' is not of the form name=value, such as -p seeds=3.")
-        try:
-            found[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            found[name] = text
-    return found
 
 
 def declared(path: Path) -> set[str]:
@@ -218,7 +207,12 @@ def main(argv: list[str]) -> int:
     inputs = check_inputs(options.model, options.corpus)
     for name in inputs:  # the notebooks run elsewhere
         standard[name] = str(Path(standard[name]).expanduser().resolve())
-    extra = extra_parameters(options.extra)
+    extra = named_values(options.extra)
+    fields = named_values(options.fields)
+    get_profile(options.profile, **fields)  # a wrong field is refused before anything is made
+    if fields:  # read by `runs.TaskRun.profile` in the notebooks' processes
+        os.environ["RLHF_SET"] = " ".join(options.fields)
+        standard["set"] = fields
     names = {path: declared(path) for path in paths}
     parameters_of(names, {}, extra)  # a wrong name is refused before anything is made
     run_dir, record = open_run(options, {**standard, **extra}, inputs)
@@ -248,7 +242,8 @@ def figures_main(argv: list[str]) -> int:
     if options.run:
         chosen = [run for run in complete if run[0].name == options.run]
     else:
-        chosen = [run for run in complete if plain.items() <= run[1].get("parameters", {}).items()]
+        given = [(run, run[1].get("parameters", {})) for run in complete]
+        chosen = [run for run, its in given if "set" not in its and all(its.get(k) == v for k, v in plain.items())]
     if not chosen:
         which = f"complete run '{options.run}'" if options.run else f"complete run of the profile {options.profile}"
         raise KitError(f"There is no {which} in {manifest.runs_folder()}; `make reproduce` makes one.")

@@ -1,5 +1,6 @@
 """One task in one run: what its results depend on. `style.StyleRun` and `summary.SummaryRun` add the steps."""
 
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -8,9 +9,13 @@ import torch
 
 from rlhf_lib import manifest
 from rlhf_lib.corpora.hub import HUB
+from rlhf_lib.parameters import named_values
 from rlhf_lib.policy import Policy, load_lm
 from rlhf_lib.profiles import get_profile
 from rlhf_lib.tasks import Task
+
+HUB_PROFILES = ("gpt2", "gpt2-large")  # whose texts are the hub's where no corpus is named
+MOST_QUERIES = 200_000  # kept in memory; a longer run goes through them again, in another order
 
 
 @dataclass(frozen=True)
@@ -22,12 +27,19 @@ class TaskRun:
     profile_name: str = "tiny"
     model: str = ""  # folder or hub name; empty: the profile's
     corpus: str = ""  # text or JSONL file, folder in the hub's format, or "hub"; empty: the embedded world
+    # (the profiles gpt2 and gpt2-large: the hub)
     seed: int = 1
     overrides: dict = field(default_factory=dict)  # of the profile, as `profiles.get_profile` takes them
 
+    def __post_init__(self):
+        if not self.corpus and self.profile_name in HUB_PROFILES:
+            object.__setattr__(self, "corpus", HUB)
+
     @cached_property
     def profile(self):
-        return get_profile(self.profile_name, **({"model": self.model} if self.model else {}), **self.overrides)
+        """The profile, with the fields that `make reproduce SET=` names replaced, and then those of `overrides`."""
+        given = named_values(os.environ.get("RLHF_SET", "").split()) | self.overrides
+        return get_profile(self.profile_name, **({"model": self.model} if self.model else {}), **given)
 
     @cached_property
     def config(self):
@@ -36,8 +48,18 @@ class TaskRun:
     @cached_property
     def base(self) -> tuple[Policy, object]:
         """The base model as a frozen policy, and its tokenizer."""
-        lm, tokenizer = load_lm(self._model_path())
+        lm, tokenizer = load_lm(self._start_path(), device=self.device)
         return Policy(lm, self._autocast).requires_grad_(False), tokenizer
+
+    @property
+    def device(self) -> str:
+        """A GPU where there is one, for the profiles made for one; the others' recorded numbers are a CPU's."""
+        return "cuda" if self.profile.dtype == "bfloat16" and torch.cuda.is_available() else "cpu"
+
+    @property
+    def _frozen(self) -> torch.dtype:
+        """The type of weights that nothing trains: reference and reward model in PPO."""
+        return self._autocast or torch.float32
 
     @property
     def _autocast(self) -> torch.dtype | None:
@@ -47,6 +69,10 @@ class TaskRun:
     @cached_property
     def task(self) -> Task:
         return Task(self.task_name, self.config.text, self.base[1])
+
+    def _start_path(self) -> str:
+        """The folder of what trainings start from: the model itself."""
+        return self._model_path()
 
     def _model_path(self) -> str:
         path = Path(self.profile.model)

@@ -11,18 +11,21 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from rlhf_lib import checkpoint, collect, manifest
 from rlhf_lib.corpora import streams
 from rlhf_lib.errors import KitError
 from rlhf_lib.labels import simulated
+from rlhf_lib.memory import enough_memory
 from rlhf_lib.metrics import MetricsWriter, read_metrics
 from rlhf_lib.policy import Policy, load_lm
 from rlhf_lib.ppo import train_ppo
 from rlhf_lib.profiles import resolve_kl_target
 from rlhf_lib.reward import RewardModel, fit_reward
-from rlhf_lib.runs import TaskRun
-from rlhf_lib.tasks import Queries, QueryStream, build_queries
+from rlhf_lib.runs import MOST_QUERIES, TaskRun
+from rlhf_lib.sft import fit_sft, text_pairs
+from rlhf_lib.tasks import Queries, QueryStream, Task, build_queries
 
 # what labelers go by, and the instrument that no labeler ever used
 JUDGES = {
@@ -47,6 +50,35 @@ class StyleRun(TaskRun):
         """The first ``count`` queries of a split; other seeds give other texts of the same split."""
         texts = islice(streams.style_texts(self.corpus, split, seed), 20 * count)
         return build_queries(texts, self.task, count)
+
+    # -- where it starts --------------------------------------------------------------------------------------
+
+    def _start_path(self) -> str:
+        """The model's folder; in profiles that say so (the paper's), of the model fine-tuned on the books first."""
+        cfg = self.config.sft
+        if not cfg.examples:
+            return self._model_path()
+
+        def make(path: Path) -> None:
+            lm, tokenizer = load_lm(self._model_path(), device=self.device)
+            texts = islice(streams.style_texts(self.corpus, "train", 4000), cfg.examples)
+            pairs = text_pairs(texts, Task(self.task_name, self.config.text, tokenizer))
+            with enough_memory("fine-tuning on the books", f"{self.task_name}.sft.micro_batch (now {cfg.micro_batch})"):
+                Policy(fit_sft(lm, pairs, cfg, autocast=self._autocast)).save(path, tokenizer)
+
+        inputs = super()._inputs(sft=cfg) | {"task": "both style tasks", "seed": "one for all"}
+        name = "models/books_supervised"
+        return str(manifest.cached(self.run_dir, name, inputs, make, ("sft", "corpora.streams")))
+
+    def _inputs(self, **more) -> dict:
+        books = {"books": self.config.sft} if self.config.sft.examples else {}
+        return super()._inputs(**more) | books
+
+    def _reference(self) -> Policy:
+        """What PPO is held to: the base, its weights in bfloat16 where arithmetic is."""
+        if self._frozen == torch.float32:
+            return self.base[0]
+        return Policy.load(self._start_path(), self._frozen, self.device, self._autocast)[0].requires_grad_(False)
 
     # -- labels -----------------------------------------------------------------------------------------------
 
@@ -104,7 +136,8 @@ class StyleRun(TaskRun):
 
         inputs = self._inputs(reward=cfg, pool=POOL, agreement=AGREEMENT)
         name = f"models/{self._name(labels)}_reward"
-        return RewardModel.load(manifest.cached(self.run_dir, name, inputs, make, REWARD_ROOMS))
+        folder = manifest.cached(self.run_dir, name, inputs, make, REWARD_ROOMS)
+        return RewardModel.load(folder, self._frozen, self.device)
 
     def ppo_config(self):
         return resolve_kl_target(self.config.ppo, self.base_measures()["entropy"])
@@ -112,7 +145,7 @@ class StyleRun(TaskRun):
     def policy(self, labels: int | None = None, callbacks=()) -> Policy:
         """The policy trained against that reward model; goes on from its checkpoint if it was stopped."""
         folder = self._policy_folder(labels, callbacks)
-        return Policy.load(folder / "policy", autocast=self._autocast)[0].requires_grad_(False)
+        return Policy.load(folder / "policy", device=self.device, autocast=self._autocast)[0].requires_grad_(False)
 
     def metrics(self, labels: int | None = None) -> pd.DataFrame:
         """PPO's metrics, one row an update."""
@@ -124,12 +157,15 @@ class StyleRun(TaskRun):
 
         def make(path: Path) -> None:
             saved = checkpoint.load(path / "checkpoint")
-            policy = Policy(load_lm(self._model_path())[0], self._autocast)
-            stream = QueryStream(self.queries(cfg.episodes, "train", 3000 + self.seed), self.task, self.seed)
+            policy = Policy(load_lm(self._start_path(), device=self.device)[0], self._autocast)
+            queries = self.queries(min(cfg.episodes, MOST_QUERIES), "train", 3000 + self.seed)
+            stream = QueryStream(queries, self.task, self.seed)
             writer = MetricsWriter(path / "metrics.jsonl", saved["step"] if saved else 0)
             keep = checkpoint.Checkpointer(path / "checkpoint", cfg.save_every)
             score = self.reward_model(labels).score
-            state = train_ppo(policy, self.base[0], score, stream, cfg, [writer, *callbacks, keep], saved, self.seed)
+            with enough_memory("PPO", f"{self.task_name}.ppo.micro_batch (now {cfg.micro_batch})"):
+                calls = [writer, *callbacks, keep]
+                state = train_ppo(policy, self._reference(), score, stream, cfg, calls, saved, self.seed)
             if state.stopped:
                 raise KitError(f"The training of {self._name(labels)} was stopped: {state.stopped}")
             policy.save(path / "policy", self.base[1])

@@ -19,12 +19,13 @@ from rlhf_lib.errors import KitError
 from rlhf_lib.labels import simulated, summaries
 from rlhf_lib.labels.store import LabelStore
 from rlhf_lib.labels.waiting import ask_people
+from rlhf_lib.memory import enough_memory
 from rlhf_lib.metrics import read_metrics
 from rlhf_lib.policy import Policy, load_lm
 from rlhf_lib.profiles import PPOConfig, resolve_kl_target
 from rlhf_lib.reward import RewardModel
 from rlhf_lib.rounds import Plan
-from rlhf_lib.runs import TaskRun
+from rlhf_lib.runs import MOST_QUERIES, TaskRun
 from rlhf_lib.samples import read_samples, samples_frame, write_samples
 from rlhf_lib.tasks import Queries, build_queries
 
@@ -65,6 +66,12 @@ class SummaryRun(TaskRun):
         if len(queries) < count:
             raise KitError(f"Only {len(queries)} of {count} texts for '{self.task_name}' fit query_length; raise it.")
         return Queries(queries.ids[:count], queries.mask[:count], queries.source[:count])
+
+    def prompts(self, episodes: int) -> Queries:
+        """Prompts to train on: as many as episodes, or what a data set has, which are then gone through again."""
+        if not self.corpus:
+            return self.some_queries(episodes, "train", 3000 + self.seed)
+        return self.queries(self.documents(min(episodes, MOST_QUERIES), "train", 3000 + self.seed))
 
     def sources(self, count: int, split: str, seed: int) -> dict[str, summaries.Source]:
         """What labelers know of each of those prompts besides its text, by the text."""
@@ -127,7 +134,8 @@ class SummaryRun(TaskRun):
 
     def supervised(self) -> Policy:
         """The base after one epoch on references (cosine, dropout 0.1)."""
-        return Policy.load(self._supervised_folder(), autocast=self._autocast)[0].requires_grad_(False)
+        folder = self._supervised_folder()
+        return Policy.load(folder, device=self.device, autocast=self._autocast)[0].requires_grad_(False)
 
     def _supervised_folder(self) -> Path:
         cfg = self.config.sft
@@ -136,7 +144,9 @@ class SummaryRun(TaskRun):
             documents = self.documents(cfg.examples, "train", 4000 + self.seed)
             texts = [document.text + "\n" for document in documents]
             pairs = sft.summary_pairs(texts, [document.reference for document in documents], self.task)
-            lm = sft.fit_sft(load_lm(self._model_path())[0], pairs, cfg, self.seed, autocast=self._autocast)
+            lm = load_lm(self._model_path(), device=self.device)[0]
+            with enough_memory("fine-tuning", f"{self.task_name}.sft.micro_batch (now {cfg.micro_batch})"):
+                sft.fit_sft(lm, pairs, cfg, self.seed, autocast=self._autocast)
             Policy(lm).save(path, self.base[1])
 
         name = f"models/{self.task_name}_s{self.seed}_supervised"
@@ -171,7 +181,7 @@ class SummaryRun(TaskRun):
         plan = plan or self.plan()
         folder = self._policy_folder(model, plan, callbacks, guesser, people)
         last = rounds.last_training(folder, plan) / "policy"
-        return Policy.load(last, autocast=self._autocast)[0].requires_grad_(False)
+        return Policy.load(last, device=self.device, autocast=self._autocast)[0].requires_grad_(False)
 
     def metrics(self, model: str = "fine-tuned", plan: Plan | None = None, guesser: bool = False) -> pd.DataFrame:
         """PPO's metrics, one row an update; of the last training where a plan has several."""
@@ -211,10 +221,11 @@ class SummaryRun(TaskRun):
                 folder=path, start=self.start(model), tokenizer=self.base[1], task=self.task, ask=ask,
                 queries=lambda number, count: self.some_queries(count, "train", self._text_seed(number)),
                 scale=self.some_queries(max(2 * self.config.reward.normalize_samples, 64), "train", 2000),
-                prompts=self.some_queries(cfg.episodes, "train", 3000 + self.seed),
+                prompts=self.prompts(cfg.episodes),
                 reward=self.config.reward, ppo=cfg, seed=self.seed, callbacks=callbacks,
             )  # fmt: skip
-            rounds.train(setting, plan)
+            with enough_memory("PPO", f"{self.task_name}.ppo.micro_batch (now {cfg.micro_batch})"):
+                rounds.train(setting, plan)
 
         inputs = self._inputs(
             start=self._supervised_folder() if STARTS[model] == "supervised" else "zero-shot", plan=plan, ppo=cfg,

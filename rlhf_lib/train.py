@@ -26,17 +26,17 @@ from rlhf_lib.labels.original import read_original, speaks_gpt2
 from rlhf_lib.labels.rowfiles import file_rows
 from rlhf_lib.memory import checkpoint_activations, enough_memory
 from rlhf_lib.metrics import MetricsWriter
+from rlhf_lib.parameters import named_values
 from rlhf_lib.policy import Policy, load_lm
 from rlhf_lib.ppo import train_ppo
 from rlhf_lib.profiles import TASKS, get_profile, resolve_kl_target
 from rlhf_lib.ranks import FirstDecides, RankCheckpointer, Ranks, load_common
-from rlhf_lib.reproduce import extra_parameters
 from rlhf_lib.reward import Comparisons, RewardModel, accuracy, encode_labels, fit_reward, split_by_query
+from rlhf_lib.runs import MOST_QUERIES
 from rlhf_lib.sft import fit_sft, summary_pairs, text_pairs
 from rlhf_lib.tasks import Queries, QueryStream, Task, build_queries
 
 STYLE = ("sentiment", "descriptiveness")
-MOST_QUERIES = 200_000  # kept in memory; a longer run goes through them again, in another order
 CARD_METRICS = ("objective/kl", "objective/score", "objective/penalised")
 ENTROPY_QUERIES = 256  # on which the base's sequence entropy is measured, where a KL target is a share of it
 
@@ -71,7 +71,7 @@ class Job:
     @cached_property
     def profile(self):
         given = {"model": self.options.model} if self.options.model else {}
-        return get_profile(self.options.profile, **given, **extra_parameters(self.options.fields))
+        return get_profile(self.options.profile, **given, **named_values(self.options.fields))
 
     @cached_property
     def config(self):

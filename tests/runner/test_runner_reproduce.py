@@ -12,6 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from rlhf_lib import __main__ as cli
 from rlhf_lib import manifest, notebook_rules, reproduce
 from rlhf_lib.errors import KitError
+from rlhf_lib.parameters import named_values
 
 PARAMETERS = 'profile = "smoke"\nrun_dir = ""\nseeds = 1\nlevel = 3  # this notebook\'s own'
 KEEP = (
@@ -142,7 +143,7 @@ def test_wrong_parameters(kit):
 
 
 def test_extra_parameters_are_literals_or_strings():
-    found = reproduce.extra_parameters(["a=3", "b=1e-3", "c=some text", "d=[1, 2]", "e=", "f=True"])
+    found = named_values(["a=3", "b=1e-3", "c=some text", "d=[1, 2]", "e=", "f=True"])
     assert found == {"a": 3, "b": 1e-3, "c": "some text", "d": [1, 2], "e": "", "f": True}
 
 
