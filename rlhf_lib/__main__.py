@@ -13,6 +13,7 @@ COMMANDS = {
     "andon": ("rlhf_lib.andon", "stop a running training, or let it go on"),
     "train": ("rlhf_lib.train", "supervised, reward or PPO training, under accelerate launch too"),
     "base": ("rlhf_lib.base", "pretrain the base model"),
+    "gpu": ("rlhf_lib.gpu", "measure speed and memory of the real sizes on a GPU"),
     "analyse": ("rlhf_lib.analysis.cli", "novelty, copying and ROUGE of anybody's samples"),
     "label": ("rlhf_lib.labels.page", "serve the labeling page"),
     "lint-notebooks": ("rlhf_lib.notebook_rules", "check the notebooks' hygiene"),
