@@ -1,0 +1,62 @@
+"""Have people label completions that TRL sampled, four at a time, in the kit's widget; and give TRL the pairs back.
+
+    python examples/trl_labels.py add completions.jsonl    # rows of `prompt` and `completion`, four a prompt
+    python -m rlhf_lib label --queue trl                   # the labeling page
+    python examples/trl_labels.py pairs pairs.jsonl        # rows of `prompt, chosen, rejected` for TRL
+
+Completions may be plain text or TRL's conversations (the last message counts).
+"""
+
+import argparse
+import json
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pandas as pd
+
+from rlhf_lib.errors import KitError
+from rlhf_lib.labels import comparisons, exporting
+from rlhf_lib.labels.store import LabelStore
+
+
+def text_of(value):
+    """A text, or the last message of a conversation."""
+    return value if isinstance(value, str) else value[-1]["content"]
+
+
+def add(path: Path, queue: str, store: LabelStore) -> int:
+    """Put every prompt that has four different completions into a queue; how many comparisons that is."""
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        frame = pd.DataFrame([{"query": text_of(r["prompt"]), "response": text_of(r["completion"])} for r in rows])
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise KitError(f"{path} must hold JSON lines with 'prompt' and 'completion' ({error!r}).") from error
+    items = comparisons.from_samples(frame, len(frame))
+    store.add_items(queue, items)
+    return len(items)
+
+
+def pairs(path: Path, queue: str, store: LabelStore) -> int:
+    """Write what was labeled as TRL's preference rows; how many there are."""
+    rows = exporting.pair_rows(store.labels_frame(queue=queue))
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return len(rows)
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("add", "pairs"))
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--queue", default="trl")
+    options = parser.parse_args(argv)
+    with closing(LabelStore()) as store:
+        count = {"add": add, "pairs": pairs}[options.what](options.file, options.queue, store)
+    print(f"{count} {'comparisons in the queue' if options.what == 'add' else 'pairs in'} {options.file}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except KitError as error:
+        sys.exit(str(error))
