@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 
 from rlhf_lib import cards, collect
 from rlhf_lib.andon import AndonCord
@@ -253,10 +253,20 @@ def last_metrics(metrics: dict[str, float]) -> dict[str, float]:
     return {name: metrics[name] for name in CARD_METRICS if name in metrics}
 
 
+def check_kind(kind: DistributedType) -> None:
+    """KitError for ways of distributing in which a rank does not hold the whole model."""
+    if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise KitError(
+            f"accelerate is configured for {kind.value}, which splits the model, and the kit's trainings hold a whole "
+            "copy on each device; run `accelerate config` again for several devices without it."
+        )
+
+
 def main(argv: list[str]) -> int:
     """One training. Raises KitError for input that cannot be used."""
     options = parse(argv)
     accelerator = Accelerator(log_with=options.tracker, project_dir=str(options.out))
+    check_kind(accelerator.distributed_type)
     if options.tracker and not accelerator.log_with:  # accelerate leaves out, without a word, what is not installed
         raise KitError(f"The tracker {options.tracker} is not installed here; pip install {options.tracker}.")
     if options.tracker:

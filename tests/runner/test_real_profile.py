@@ -22,6 +22,9 @@ FIELDS = (
     "text__query_length=64", "text__response_length=24", "text__truncate_after=0",
 )  # fmt: skip
 
+SAID = (".", "\n", " happy", " good", " love", " smile", " sad", " terrible", " cry", " red", " stone", " dark", " bright",
+        " wooden", " he", " she", " the", " was", " and", " of")  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory, real):
@@ -32,13 +35,15 @@ def model(tmp_path_factory, real):
     folder = tmp_path_factory.mktemp("hub") / "gpt2"
     torch.manual_seed(0)
     lm = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=2, n_head=2))
-    with torch.no_grad():  # so that samples end in time often enough: a full stop and a line's end are likely
-        direction = torch.zeros(16)
-        direction[0] = 8.0
-        lm.transformer.ln_f.bias.copy_(direction)
-        lm.transformer.wte.weight[[13, 198], 0] = 0.9
+    tokenizer = GPT2TokenizerFast.from_pretrained(real / "gpt2_bpe")
+    likely = [
+        tokenizer.encode(text)[0] for text in SAID
+    ]  # so that samples end in time and labelers have a view of them
+    with torch.no_grad():
+        lm.transformer.ln_f.bias[0] = 8.0
+        lm.transformer.wte.weight[likely, 0] = 0.9
     lm.save_pretrained(folder)
-    GPT2TokenizerFast.from_pretrained(real / "gpt2_bpe").save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 
