@@ -16,6 +16,7 @@ COMMANDS = {
     "gpu": ("rlhf_lib.gpu", "measure speed and memory of the real sizes on a GPU"),
     "analyse": ("rlhf_lib.analysis.cli", "novelty, copying and ROUGE of anybody's samples"),
     "label": ("rlhf_lib.labels.page", "serve the labeling page"),
+    "quality": ("rlhf_lib.labels.report", "can these labels be trusted? Of all labelers, in any time window"),
     "lint-notebooks": ("rlhf_lib.notebook_rules", "check the notebooks' hygiene"),
 }
 SHARED_MODULES = {"figures": "figures_main"}  # commands that are not their module's `main`

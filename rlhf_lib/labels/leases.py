@@ -125,12 +125,15 @@ def done_by(conn: Connection, who: Drawer) -> int:
 
 
 def left_for(conn: Connection, who: Drawer, now: float) -> int:
-    """How many slots of the queue this labeler could still answer, those held by others left out."""
+    """How many answers this labeler could still give, places held by others left out.
+
+    An item that is planned for thirty labelers has thirty slots, of which each labeler can answer one.
+    """
     fresh_ones = and_(_free(now), slots.c.repeat_of.is_(None), ~_mine(who), ~_passed(slots.c.item_id, who))
     repeats = and_(slots.c.reserved_for == who.labeler, slots.c.state.in_(("open", "leased")))
     held = and_(slots.c.state == "leased", slots.c.labeler == who.labeler)
     wanted = and_(_in_queue(who), slots.c.state.in_(("open", "leased")), or_(fresh_ones, repeats, held))
-    return conn.scalar(select(func.count()).select_from(slots).where(wanted))
+    return conn.scalar(select(func.count(slots.c.item_id.distinct())).where(wanted))
 
 
 def item_row(conn: Connection, item_id: str) -> Row:

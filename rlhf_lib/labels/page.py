@@ -1,6 +1,7 @@
 """Labeling as a page of its own: Voilà on this machine's loopback address, behind a token, without any code in sight.
 
-Everybody who opens the page gives a name and labels the same queue; each gets a kernel of their own.
+Everybody who opens the page gives a name and labels the same queue; each gets a kernel of their own. A class labels
+together with a page on each machine and one PostgreSQL database behind them all (RLHF_LABELS_URL).
 """
 
 import argparse
@@ -9,6 +10,7 @@ import os
 import secrets
 import socket
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import ipywidgets as widgets
@@ -32,47 +34,54 @@ answer is saved at once: you may close the page at any time and go on later unde
 
 def fill(queue: str, n: int = 200) -> None:
     """Put n comparisons into an empty queue: a fifth goes to two labelers, a twentieth comes back to the same one."""
-    store = LabelStore()
-    try:
+    with closing(LabelStore()) as store:
         if store.count_items(queue) == 0:
             items, where_from = comparisons.load(n=n)
-            store.add_items(queue, items, overlap_share=0.2, overlap=2, repeats=0.05)
-            print(f"Queue {queue!r} was empty; {len(items)} comparisons are in it now. {where_from}", flush=True)
-    finally:
-        store.close()
+            store.add_items(queue, items, overlap_share=0.2, overlap=2, repeats=0.05, only_if_empty=True)
+            print(f"Queue {queue!r} was empty; it is filled now. {where_from}", flush=True)
 
 
 def welcome(queue: str = QUEUE) -> widgets.VBox:
     """What a visitor sees: a field for the name, and after it the labeling box for that name."""
-    name = widgets.Text(placeholder="Your name", description="Name")
+    name = widgets.Text(placeholder="Your name", description="Name", continuous_update=False)
     start = widgets.Button(description="Start labeling")
     said = widgets.HTML()
     page = widgets.VBox([widgets.HBox([name, start]), said])
 
     def begin(_):
+        if said not in page.children:
+            return  # it has begun: leaving the field with a click on the button is both
         try:
             if not name.value.strip():
                 raise KitError("Please write your name first.")
-            page.children = [Labeler(LabelSession(LabelStore(), name.value.strip(), queue)).view]
+            session = LabelSession(LabelStore(), " ".join(name.value.split()), queue)
+            page.children = [Labeler(session, everybody=False, focus=True).view]
         except KitError as error:
             said.value = f'<span role="alert">{html.escape(str(error))}</span>'
 
     start.on_click(begin)
+    name.observe(begin, "value")  # Enter
     return page
 
 
-def page_notebook(queue: str) -> nbformat.NotebookNode:
+def page_notebook(queue: str, instruction: str = INSTRUCTION) -> nbformat.NotebookNode:
     """The notebook that Voilà shows: the instruction, and one cell with the box."""
     code = f"from rlhf_lib.labels.page import welcome\n\nwelcome({queue!r})"
-    cells = [nbformat.v4.new_markdown_cell(INSTRUCTION), nbformat.v4.new_code_cell(code)]
+    cells = [nbformat.v4.new_markdown_cell(instruction), nbformat.v4.new_code_cell(code)]
     kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
     return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
 
 
-def serve(port: int = PORT, token: str | None = None, queue: str = QUEUE, open_browser: bool = False) -> None:
+def serve(
+    port: int = PORT,
+    token: str | None = None,
+    queue: str = QUEUE,
+    instruction: str = INSTRUCTION,
+    open_browser: bool = False,
+) -> None:
     """Serve the page at 127.0.0.1:`port` until interrupted; without `token` in the address nobody gets in.
 
-    Raises KitError for an empty token or a port that is taken.
+    `instruction` (Markdown) is what labelers read above the box. Raises KitError for an empty token or a taken port.
     """
     token = secrets.token_urlsafe(24) if token is None else token
     if not token.strip():
@@ -86,8 +95,8 @@ def serve(port: int = PORT, token: str | None = None, queue: str = QUEUE, open_b
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     with tempfile.TemporaryDirectory(prefix="labeling-page-") as folder:
         path = Path(folder) / "label.ipynb"
-        nbformat.write(page_notebook(queue), path)
-        print(f"Labeling page: http://127.0.0.1:{port}/?token={token}  (Ctrl-C ends it)", flush=True)
+        nbformat.write(page_notebook(queue, instruction), path)
+        print(f"Labeling page: http://127.0.0.1:{port}/?token={token}  (&theme=dark: dark; Ctrl-C ends it)", flush=True)
         # The token goes in as a value, not as an argument, so that no list of processes shows it.
         Voila.launch_instance(
             argv=[str(path)],
@@ -98,6 +107,16 @@ def serve(port: int = PORT, token: str | None = None, queue: str = QUEUE, open_b
             open_browser=open_browser,
             tornado_settings={"headers": {"Content-Security-Policy": ONLY_HERE}},
         )
+
+
+def instruction_of(path: Path | None) -> str:
+    """The instruction in a Markdown file; raises KitError if it cannot be read."""
+    if path is None:
+        return INSTRUCTION
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise KitError(f"The instruction {path} cannot be read ({error}); give a Markdown file.") from None
 
 
 def check_free(port: int) -> None:
@@ -116,7 +135,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}")
     parser.add_argument("--token", help="default: a new random one, printed with the address")
     parser.add_argument("--queue", default=QUEUE, help=f"which queue of the label store (default: {QUEUE})")
+    parser.add_argument("--instruction", type=Path, help="a Markdown file to read above the box (default: sentiment's)")
     parser.add_argument("--open", action="store_true", help="open the page in this machine's browser")
     options = parser.parse_args(argv)
-    serve(options.port, options.token, options.queue, options.open)
+    serve(options.port, options.token, options.queue, instruction_of(options.instruction), options.open)
     return 0

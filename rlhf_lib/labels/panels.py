@@ -14,6 +14,7 @@ from rlhf_lib.labels.shown import as_html, highlighted
 
 Answer = Callable[[Callable[[LabelSession], object]], None]
 TAGS = ("untrue", "misses the point", "hard to read", "repeats itself", "off topic", "harmful")
+SAVE_KEY, SAVE_HINT = "enter", "Enter saves (Ctrl+Enter while typing)"
 VERDICTS = (("1", "True", "true"), ("2", "False", "false"), ("3", "Can't tell", "cant_tell"))
 
 
@@ -25,7 +26,15 @@ def with_class(widget: widgets.Widget, name: str) -> widgets.Widget:
 
 def text_block(name: str, text_html: str) -> str:
     """A named piece of text as HTML; `text_html` comes from `as_html` or `highlighted`."""
-    return f'<div class="rlhf-name">{name}</div><div class="rlhf-context" tabindex="-1">{text_html}</div>'
+    # In the order of Tab, because a long text is scrolled, and must be without a mouse too.
+    region = f'<div class="rlhf-context" tabindex="0" role="region" aria-label="{name}">{text_html}</div>'
+    return f'<div class="rlhf-name" aria-hidden="true">{name}</div>{region}'
+
+
+def text_field(name: str, rows: int) -> widgets.Textarea:
+    """A field for text of one's own. It is sent as a whole when it is left: key by key, the last ones of somebody who
+    types and saves at once could come after the saving."""
+    return widgets.Textarea(placeholder=name, rows=rows, continuous_update=False)
 
 
 class PickPanel:
@@ -33,10 +42,11 @@ class PickPanel:
 
     def __init__(self, n: int, answer: Answer):
         self.n, self._answer = n, answer
-        self.keys, self.hint = [str(i + 1) for i in range(n)], f"1–{n} pick the best"
+        word = "best" if n > 2 else "better"
+        self.keys, self.hint = [str(i + 1) for i in range(n)], f"1–{n} pick the {word}"
         self.context = widgets.HTML()
         self.texts = [widgets.HTML() for _ in range(n)]
-        self.buttons = [widgets.Button(description=f"{i + 1}  is best", tooltip=f"Key {i + 1}") for i in range(n)]
+        self.buttons = [widgets.Button(description=f"{i + 1}  is {word}", tooltip=f"Key {i + 1}") for i in range(n)]
         for i, button in enumerate(self.buttons):
             button.on_click(lambda _, i=i: self.press(str(i + 1)))
         cards = [
@@ -70,7 +80,7 @@ class AccuracyPanel:
         for (key, _, _), button in zip(VERDICTS, self.buttons, strict=True):
             button.on_click(lambda _, key=key: self.press(key))
         row = with_class(widgets.Box(self.buttons), "rlhf-row")
-        card = with_class(widgets.VBox([self.summary, row]), "rlhf-card")
+        card = with_class(with_class(widgets.VBox([self.summary, row]), "rlhf-card"), "rlhf-beside")
         self.box = with_class(widgets.Box([self.source, card]), "rlhf-cards")
 
     def show(self, item: Item) -> None:
@@ -90,10 +100,11 @@ class DescribePanel:
 
     def __init__(self, answer: Answer):
         self._answer = answer
-        self.keys, self.hint = [str(i + 1) for i in range(len(TAGS))], f"1–{len(TAGS)} tags"
+        self.keys, self.hint = [*(str(i + 1) for i in range(len(TAGS))), SAVE_KEY], f"1–{len(TAGS)} tags · {SAVE_HINT}"
+        self._slot = None
         self.context, self.response = widgets.HTML(), widgets.HTML()
         self.tags = [widgets.ToggleButton(description=f"{i + 1}  {tag}") for i, tag in enumerate(TAGS)]
-        self.words = widgets.Textarea(placeholder="In your own words: what is wrong?", rows=3)
+        self.words = text_field("In your own words: what is wrong?", rows=3)
         self.save = widgets.Button(description="Save the description")
         self.save.on_click(lambda _: self._save())
         row = with_class(widgets.Box(self.tags), "rlhf-row")
@@ -103,11 +114,15 @@ class DescribePanel:
     def show(self, item: Item) -> None:
         self.context.value = text_block("Context", as_html(item.context))
         self.response.value = f'<div class="rlhf-name">What is wrong with this response?</div>{as_html(item.texts[0])}'
-        self.words.value = ""
-        for tag in self.tags:
-            tag.value = False
+        if item.slot_id != self._slot:  # shown again after a failed attempt to save, it keeps what was written
+            self._slot, self.words.value = item.slot_id, ""
+            for tag in self.tags:
+                tag.value = False
 
     def press(self, key: str) -> None:
+        if key == SAVE_KEY:
+            self._save()
+            return
         tag = self.tags[int(key) - 1]
         tag.value = not tag.value
 
@@ -121,21 +136,23 @@ class CorrectPanel:
 
     def __init__(self, answer: Answer):
         self._answer = answer
-        self.keys, self.hint = [], ""
+        self.keys, self.hint = [SAVE_KEY], SAVE_HINT
+        self._slot = None
         self.context = widgets.HTML()
-        self.edited = widgets.Textarea(rows=5)
+        self.edited = text_field("The response as it should be", rows=5)
         self.save = widgets.Button(description="Save the correction")
-        self.save.on_click(lambda _: self._answer(lambda session: session.correct(self.edited.value)))
+        self.save.on_click(lambda _: self.press(SAVE_KEY))
         name = widgets.HTML('<div class="rlhf-name">Edit the response until it is as it should be</div>')
         card = with_class(widgets.VBox([name, self.edited, self.save]), "rlhf-card")
         self.box = widgets.VBox([self.context, card])
 
     def show(self, item: Item) -> None:
         self.context.value = text_block("Context", as_html(item.context))
-        self.edited.value = item.texts[0]
+        if item.slot_id != self._slot:
+            self._slot, self.edited.value = item.slot_id, item.texts[0]
 
     def press(self, key: str) -> None:
-        raise KitError("A correction is typed, not keyed: edit the text and save it.")
+        self._answer(lambda session: session.correct(self.edited.value))
 
 
 def panel_for(kind: str, answer: Answer):

@@ -37,14 +37,19 @@ def make_plan(
     return [row for row, _ in mixed], [places for _, places in mixed]
 
 
-def insert_items(conn: sa.Connection, queue: str, rows: Sequence[dict], places: Sequence[Places]) -> list[str]:
+def insert_items(
+    conn: sa.Connection, queue: str, rows: Sequence[dict], places: Sequence[Places], only_if_empty: bool = False
+) -> list[str]:
     """Write checked items and their slots behind the queue's last one, and give the items' ids.
 
+    With `only_if_empty` nothing is written, and no id given, if the queue has an item already.
     Raises KitError if an id is given twice or is in the store already.
     """
     if conn.dialect.name == "postgresql":
         conn.execute(sa.text("select pg_advisory_xact_lock(:n)"), {"n": PG_QUEUE_LOCK})
     last = conn.scalar(sa.select(sa.func.max(items.c.position)).where(items.c.queue == queue))
+    if only_if_empty and last is not None:
+        return []
     start = 0 if last is None else last + 1
     named = [
         {**row, "id": row["id"] or f"{queue}-{position:06d}", "queue": queue, "position": position}

@@ -46,6 +46,11 @@ class LabelStore:
         """Where the labels are, without the password."""
         return self._url.render_as_string(hide_password=True)
 
+    @property
+    def shared(self) -> bool:
+        """Whether this is a team's database, and not a file of this machine's."""
+        return self._url.get_backend_name() == "postgresql"
+
     def close(self) -> None:
         """Let go of the database; the store opens it again when next used."""
         self._engine.dispose()
@@ -83,6 +88,7 @@ class LabelStore:
         repeats: float = 0.0,
         repeat_gap: int = 10,
         seed: int = 0,
+        only_if_empty: bool = False,
     ) -> list[str]:
         """Put comparisons at the end of a queue; all of them, or none.
 
@@ -98,9 +104,11 @@ class LabelStore:
             repeats: the share of the items that comes back to the labeler who answered it, for self-agreement.
             repeat_gap: how many other answers lie between the two, while there are so many.
             seed: which items overlap and which repeat.
+            only_if_empty: add nothing to a queue that has items: of a class that starts at the same moment, one fills
+                it.
 
         Returns:
-            The items' ids in queue order, gold items included.
+            The items' ids in queue order, gold items included; none if nothing was added.
 
         Raises:
             KitError: naming the item and field that is wrong; nothing is added then.
@@ -110,7 +118,7 @@ class LabelStore:
         numbers = {"overlap": overlap, "repeat_gap": repeat_gap}
         rows, places = make_plan(items, gold, kind, shares, numbers, seed)
         with self.write() as conn:
-            return insert_items(conn, queue, rows, places)
+            return insert_items(conn, queue, rows, places, only_if_empty)
 
     def count_items(self, queue: str) -> int:
         """How many comparisons a queue holds (0 for one that was never filled)."""

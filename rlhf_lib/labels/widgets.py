@@ -7,17 +7,20 @@ session without this file.
 import html
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import ipywidgets as widgets
+import pandas as pd
 import traitlets
 from IPython import get_ipython
 
 from rlhf_lib.errors import KitError
 from rlhf_lib.labels import quality
 from rlhf_lib.labels.panels import panel_for, with_class
-from rlhf_lib.labels.session import LabelSession
+from rlhf_lib.labels.session import Item, LabelSession
+from rlhf_lib.labels.store import LabelStore
 
 try:
     import anywidget
@@ -38,7 +41,9 @@ if anywidget is not None:
         known = traitlets.List().tag(sync=True)
         hint = traitlets.Unicode().tag(sync=True)
         view = traitlets.Int(0).tag(sync=True)
+        heard = traitlets.Int(0).tag(sync=True)  # goes up with every key that arrived, so that the page can tell
         label = traitlets.Unicode().tag(sync=True)
+        at_once = traitlets.Bool(False).tag(sync=True)  # take the focus when shown
 
 
 def person_present() -> bool:
@@ -49,21 +54,51 @@ def person_present() -> bool:
     return shell is not None and "__vsc_ipynb_file__" in shell.user_ns
 
 
+def name_of_labeler(asked: str, store: LabelStore) -> str:
+    """Whose labels these are: the name asked for; for "auto" the person before the page, or "simulated" if nobody is.
+
+    Raises KitError for "auto" in a team's store where nothing tells one person from the next: all would be one labeler.
+    """
+    if asked != "auto":
+        return asked
+    if not person_present():
+        return "simulated"
+    if os.environ.get("JUPYTERHUB_USER"):
+        return os.environ["JUPYTERHUB_USER"]
+    if store.shared:
+        raise KitError('This label store is shared: write a name of your own into labeler = "…", and run again.')
+    return "you"
+
+
 class Labeler:
     """The box for one session: context, cards, buttons, keys, progress, and one's own quality figures.
 
     Args:
         session: what to label, by whom.
         clock: seconds for telling a double click; any monotonic clock.
+        everybody: whether there is a button for the figures of all labelers, by name. None: unless the store is a
+            team's, because nobody should read about a classmate's answers here (`python -m rlhf_lib quality` tells).
+        focus: whether the box takes the focus when shown, so that its keys are on; for a page that is all box.
     """
 
-    def __init__(self, session: LabelSession, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self,
+        session: LabelSession,
+        clock: Callable[[], float] = time.monotonic,
+        everybody: bool | None = None,
+        focus: bool = False,
+    ):
         self.session, self._clock = session, clock
+        self._everybody = not session.store.shared if everybody is None else everybody
         self._panel, self._kind, self._answers = None, None, 0
+        self._ready_at = self._aside_at = float("-inf")  # when the item shown was ready; when the last aside was made
         self._since = time.time()
         self._make_widgets()
+        if self.keys is not None:
+            self.keys.at_once = focus
         self._next()
-        done = self.session.stats()["done"]
+        self._ready_at = self._clock()
+        done = self._show_progress()
         if done:
             self._say(f"Welcome back: {done} labels so far; going on where you stopped.")
 
@@ -81,8 +116,11 @@ class Labeler:
             self._panel.press(key)
 
     def skip(self) -> None:
-        """Leave the item to others, and show the next one."""
-        self._move(lambda session: session.skip(), "Skipped.")
+        """Leave the item to others, and show the next one; where none is shown, look for one."""
+        if self._panel is None:
+            self.look_again()
+        else:
+            self._move(lambda session: session.skip(), "Skipped.")
 
     def undo(self) -> None:
         """Take back the last answer or skip, and show its item again."""
@@ -97,14 +135,16 @@ class Labeler:
         reason = self.note.value or "pulled from the labeling box"
         self._aside(
             lambda session: session.andon(reason),
-            "You pulled the cord: trainings stop at their next update until somebody releases it.",
+            "You pulled the cord: trainings stop at their next update. By mistake? `python -m rlhf_lib andon release`.",
         )
 
     def check_all(self) -> list[quality.Reading]:
         """The whole quality panel on every label of this queue, shown below the box."""
-        readings = quality.panel(self.session.store.labels_frame(queue=self.session.queue))
-        self.quality.value = readings_html(readings, "All labels of this queue")
-        return readings
+        return self._show_quality("All labels of this queue", self._labels())
+
+    def look_again(self) -> None:
+        """Ask the store once more for something to label, after the queue ran dry or could not be reached."""
+        self._move(lambda session: session.current(), "")
 
     # ---- from here on: how it is done --------------------------------------------------------------------------
 
@@ -116,12 +156,15 @@ class Labeler:
         self.said = with_class(widgets.HTML(), "rlhf-said")
         self.quality = with_class(widgets.HTML(), "rlhf-quality")
         self.body = widgets.VBox()
-        self.note = widgets.Text(placeholder="A note, for the flag or the cord (may stay empty)")
+        note = "A note, for the flag or the cord (may stay empty)"
+        self.note = widgets.Text(placeholder=note, continuous_update=False)
         self.note.layout.flex = "1 1 14rem"
         names = {"undo": "Undo (u)", "skip": "Skip (s)", "flag": "Flag (f)", "andon": "Stop the line (!)"}
         self.buttons = {name: widgets.Button(description=text) for name, text in names.items()}
-        self.buttons["check_all"] = widgets.Button(description="Check all labels")
-        for name, button in self.buttons.items():
+        if self._everybody:
+            self.buttons["check_all"] = widgets.Button(description="Check all labels")
+        self.again = widgets.Button(description="Look again")
+        for name, button in [*self.buttons.items(), ("look_again", self.again)]:
             button.on_click(lambda _, name=name: getattr(self, name)())
         row = with_class(widgets.Box([*self.buttons.values(), self.note]), "rlhf-row")
         self.keys = self._make_keys()
@@ -145,62 +188,85 @@ class Labeler:
     def _on_message(self, _widget, content, _buffers) -> None:
         if isinstance(content, dict) and isinstance(content.get("key"), str):
             self.press(content["key"], content.get("view"))
+            self.keys.heard += 1
 
     def _answer(self, act: Callable[[LabelSession], object]) -> None:
-        if self._move(act, ""):
+        self._move(act, "", is_answer=True)
+
+    def _move(
+        self, act: Callable[[LabelSession], object], said: str, nothing: str = "", is_answer: bool = False
+    ) -> None:
+        """Do something that leaves the item shown, and show the next one."""
+        if self._clock() - self._ready_at < DOUBLE_CLICK_SECONDS:
+            return  # a double click: nobody reads four texts in this time
+        done = False
+        with self._saying_errors():
+            done = act(self.session) is not False
+            self._say(said if done else nothing)
+            self.note.value = ""  # it was about the item that is gone
+        self._next()
+        labels = self._show_progress()
+        if is_answer and done:
+            self._say(f"Saved: {labels} so far.")
             self._answers += 1
             if self._answers % QUALITY_EVERY == 0:
                 self._show_own_quality()
-
-    def _move(self, act: Callable[[LabelSession], object], said: str, nothing: str = "") -> bool:
-        """Do something that leaves the item shown; True if it was done."""
-        if self._clock() - self._shown_at < DOUBLE_CLICK_SECONDS:
-            return False  # a double click: nobody reads four texts in this time
-        try:
-            done = act(self.session) is not False
-            self._say(said if done else nothing)
-        except KitError as error:
-            done = False
-            self._say(str(error), alarm=True)
-        self._next()
-        return done
+        # A second click that came in while all this was worked out has waited, and is told by this moment.
+        self._ready_at = self._clock()
 
     def _aside(self, act: Callable[[LabelSession], object], said: str) -> None:
-        try:
+        """Say something beside the item shown; it stays, so that only time tells a double click."""
+        if self._clock() - self._aside_at < DOUBLE_CLICK_SECONDS:
+            return
+        with self._saying_errors():
             act(self.session)
             self._say(said)
             self.note.value = ""
+        self._aside_at = self._clock()
+
+    @contextmanager
+    def _saying_errors(self) -> Iterator[None]:
+        """What goes wrong is said in the box, where the labeler looks, and ends there."""
+        try:
+            yield
         except KitError as error:
             self._say(str(error), alarm=True)
 
     def _next(self) -> None:
-        """Show the session's item; first the texts, then the figures, which may take longer."""
+        """Show the session's item, or say why there is none."""
         try:
             item = self.session.current()
         except KitError as error:
+            # The panel stays, with what was written into it, until its item can be shown again.
             self._say(str(error), alarm=True)
-            item = None
-        self._show(item)
-        self._shown_at = self._clock()
-        self._show_progress()
-
-    def _show(self, item) -> None:
-        kind = item.kind if item is not None else None
-        if kind != self._kind or self.number == 0:
-            self._kind = kind
-            self._panel = None if kind is None else panel_for(kind, self._answer)
-            empty = widgets.HTML("<p>Nothing is left to label in this queue. Thank you!</p>")
-            self.body.children = [empty if self._panel is None else self._panel.box]
-            if self.keys is not None:
-                self._set_keys()
-        if item is not None:
-            self._panel.show(item)
+            self.body.children = [
+                widgets.HTML("<p>No item can be shown just now. What was saved is safe.</p>"),
+                self.again,
+            ]
+        else:
+            self._show(item)
         self.number += 1
         if self.keys is not None:
             self.keys.view = self.number
 
-    def _show_progress(self) -> None:
-        stats = self.session.stats()
+    def _show(self, item: Item | None) -> None:
+        kind = None if item is None else item.kind
+        if kind != self._kind or self.number == 0:
+            self._kind, self._panel = kind, None if kind is None else panel_for(kind, self._answer)
+            if self.keys is not None:
+                self._set_keys()
+        if self._panel is None:
+            self.body.children = [widgets.HTML("<p>Nothing is left to label in this queue. Thank you!</p>"), self.again]
+        else:
+            self.body.children = [self._panel.box]
+            self._panel.show(item)
+
+    def _show_progress(self) -> int:
+        """Write the progress line, and give the number of labels so far (0 if they cannot be counted just now)."""
+        try:
+            stats = self.session.stats()
+        except KitError:
+            return 0  # what is wrong has been said where the item should be
         done, total = stats["done"], stats["done"] + stats["left"]
         pieces = [f"<b>{html.escape(self.session.labeler)}</b>: {done} of {total} labeled"]
         if stats["pace_per_minute"]:
@@ -208,13 +274,33 @@ class Labeler:
             pieces.append(f"about {duration(stats['seconds_left'])} left")
         bar = f'<progress max="{max(total, 1)}" value="{done}" aria-label="Progress"></progress>'
         self.progress.value = f"{bar} {' · '.join(pieces)}"
+        return done
 
     def _show_own_quality(self) -> None:
         """A few readings of this sitting's own labels: cheap, however large the store is."""
-        labels = self.session.store.labels_frame(queue=self.session.queue, since=self._since)
+        labels = self._labels(since=self._since)
         mine = labels[labels["labeler"] == self.session.labeler]
         asked = (quality.speed, quality.position_bias, quality.copy_preference, quality.self_agreement)
-        self.quality.value = readings_html([question(mine) for question in asked], "Your labels of this sitting")
+        self._show_quality("Your labels of this sitting", mine, asked)
+
+    def _labels(self, since: float | None = None) -> pd.DataFrame:
+        """The queue's labels; none, and why is said, if the store cannot be read."""
+        labels = pd.DataFrame(columns=["kind", "labeler"])
+        with self._saying_errors():
+            labels = self.session.store.labels_frame(queue=self.session.queue, since=since)
+        return labels
+
+    def _show_quality(self, title: str, labels: pd.DataFrame, asked=None) -> list[quality.Reading]:
+        """The readings (None asked: all there are) for each kind of item that was answered, below the box."""
+        readings = {
+            kind: [ask(labels, kind=kind) for ask in asks if asked is None or ask in asked]
+            for kind, asks in quality.QUESTIONS.items()
+            if (labels["kind"] == kind).any()
+        }
+        words = {kind: kind.replace("_", " ") for kind in readings}
+        titles = {kind: f"{title}: {words[kind]}" if len(readings) > 1 else title for kind in readings}
+        self.quality.value = "".join(readings_html(found, titles[kind]) for kind, found in readings.items())
+        return [reading for found in readings.values() for reading in found]
 
     def _say(self, text: str, alarm: bool = False) -> None:
         self.said.value = f'<span class="{"rlhf-alarm" if alarm else ""}">{html.escape(text)}</span>'

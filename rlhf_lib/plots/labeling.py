@@ -18,12 +18,12 @@ CALM = "#0072B2"
 def agreement_by_labeler(reading: Reading) -> Figure:
     """Each labeler's agreement with the others (95%), beside what the paper reports of people, and chance."""
     figure = _shares(reading, "agrees with the others")
-    low, high = PUBLISHED["authors with labelers"]
-    axis = figure.axes[0]
-    axis.axvspan(low, high, color=PEOPLE, alpha=0.25, lw=0, label="people: authors with labelers")
-    axis.axvline(
-        PUBLISHED["authors with each other"][0], color=PEOPLE, ls="--", label="people: authors among themselves"
-    )
+    axis, published = figure.axes[0], reading.numbers.get("published")  # known of four-way comparisons alone
+    if published:
+        low, high = published["authors with labelers"]
+        axis.axvspan(low, high, color=PEOPLE, alpha=0.25, lw=0, label="people: authors with labelers")
+        among = published["authors with each other"][0]
+        axis.axvline(among, color=PEOPLE, ls="--", label="people: authors among themselves")
     return _with_legend(figure)
 
 
@@ -49,11 +49,11 @@ def positions_by_labeler(reading: Reading) -> Figure:
     shares = counts.div(counts.sum(axis=1), axis=0)
     figure, axes = new_figure(width=6.0, height=0.9 + 0.45 * len(shares))
     axis, left = axes[0, 0], np.zeros(len(shares))
-    for shade, name in zip(("#08306b", "#2171b5", "#6baed6", "#c6dbef"), shares.columns, strict=True):
+    for shade, name in zip(("#08306b", "#2171b5", "#6baed6", "#c6dbef"), shares.columns, strict=False):
         axis.barh(shares.index.astype(str), shares[name], left=left, color=shade, label=name, height=0.7)
         left += shares[name].to_numpy()
-    for edge in (0.25, 0.5, 0.75):
-        axis.axvline(edge, color="black", lw=0.8, ls=":")
+    for edge in range(1, shares.shape[1]):
+        axis.axvline(edge / shares.shape[1], color="black", lw=0.8, ls=":")
     axis.invert_yaxis()
     axis.set_xlabel("share of picks (dotted: uniform)")
     percent_axis(axis, "x")
@@ -99,7 +99,7 @@ def drift_by_labeler(reading: Reading) -> Figure:
                 color=colours[name],
                 label=str(name) if column == "agrees" else None,
             )
-    axes[0, 0].axhline(CHANCE, color="black", lw=0.8, ls=":")
+    axes[0, 0].axhline(reading.numbers["chance"], color="black", lw=0.8, ls=":")
     axes[0, 0].set(xlabel="slice of a labeler's work", ylabel="agrees with the others")
     axes[0, 1].set(xlabel="slice of a labeler's work", ylabel="median seconds an answer", ylim=(0, None))
     percent_axis(axes[0, 0], "y")
@@ -156,7 +156,7 @@ def _shares(reading: Reading, xlabel: str) -> Figure:
     axis, rows = axes[0, 0], np.arange(len(table))
     spread = np.vstack([table["share"] - table["low"], table["high"] - table["share"]]).astype(float).clip(min=0)
     axis.errorbar(table["share"], rows, xerr=spread, fmt="o", color=CALM, capsize=3, label="a labeler (95%)")
-    axis.axvline(CHANCE, color="black", lw=0.8, ls=":", label="chance")
+    axis.axvline(reading.numbers["chance"], color="black", lw=0.8, ls=":", label="chance")
     axis.set_yticks(rows, [f"{name} (n={n})" for name, n in zip(table.index, table["n"], strict=True)])
     axis.set_ylim(len(table) - 0.5, -0.5)
     axis.set_xlabel(xlabel)

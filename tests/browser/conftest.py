@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_lib.labels.store import LabelStore
+
 CHROMIUM_ARGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 CHROMIUM_ARGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 # Nothing that asks the network, no question about news, none of the extensions that labeling does not need.
@@ -101,10 +103,24 @@ def lab(tmp_path, root):
         yield f"http://127.0.0.1:{port}/lab/tree/02_labeling.ipynb?token={token}&reset"
 
 
+SOURCE = " ".join(f"In house {i} a clock stopped at noon." for i in range(60)) + " The mayor opened a bridge."
+KINDS = {  # samples of one item of each kind
+    "best_of_4": [f"text {k}" for k in range(4)],
+    "accuracy": ["A bridge was opened by the mayor."],
+    "description": ["It is a bridge that is a bridge."],
+    "correction": ["Teh bridge."],
+    "preference": ["left", "right"],
+}
+
+
 @pytest.fixture(scope="module")
 def page_alone(tmp_path_factory, root):
-    """(address, token, folder) of the labeling page that `make label` serves."""
+    """(address, token, folder) of the labeling page that `make label` serves; two items of each kind in its queue."""
     folder = tmp_path_factory.mktemp("page")
+    with contextlib.closing(LabelStore(folder / "labels.sqlite")) as store:
+        for kind, texts in KINDS.items():
+            items = [{"query": f"context {i}", "source": f"Article {i}. {SOURCE}", "samples": texts} for i in range(2)]
+            store.add_items("sentiment", items, kind=kind, overlap_share=1.0, overlap=3)
     port, token = free_port(), secrets.token_hex(16)
     command = [sys.executable, "-m", "rlhf_lib", "label", f"--port={port}", f"--token={token}"]
     with served(command, folder, root, f"http://127.0.0.1:{port}/"):

@@ -36,6 +36,22 @@ WATCH = """() => {
 }"""
 
 
+# What JupyterLab's shortcuts would change: cells, their types and which one is active, the mode, a dialog.
+NOTEBOOK = """() => {
+  const cells = [...document.querySelectorAll(".jp-Cell")];
+  return [
+    cells.map((cell) => /jp-(Code|Markdown|Raw)Cell/.exec(cell.className)?.[1]).join(),
+    cells.findIndex((cell) => cell.classList.contains("jp-mod-active")),
+    document.querySelectorAll(".jp-Notebook .jp-mod-selected").length,
+    /jp-mod-(command|edit)Mode/.exec(document.querySelector(".jp-Notebook").className)[1],
+    document.querySelectorAll(".jp-Dialog").length,
+  ];
+}"""
+# Delete, insert, cut, paste, merge, to Markdown, restart, move, select, edit, run: JupyterLab's in command mode.
+SHORTCUTS = ["d", "d", "a", "b", "x", "v", "Shift+M", "m", "r", "y", "0", "0", "j", "k", "ArrowDown", "ArrowUp"]
+SHORTCUTS += ["Shift+ArrowDown", "Enter", "Escape", "Home", "End", "z", "Shift+Enter"]
+
+
 @pytest.fixture
 def filled(tmp_path):
     """A store with 20,000 labels of others and 26 open items, one of them full of markup, in the notebook's queue."""
@@ -135,10 +151,11 @@ def test_label_with_keys_and_clicks_undo_reload_and_go_on(chromium, lab, filled,
     item = shown_item(page)
     box_of(page).locator(".rlhf-context").first.click()
     assert "Keys are on" in box_of(page).locator(".rlhf-keys-live").inner_text()
-    cells = page.locator(".jp-Cell").count()
-    for key in "ddax":  # JupyterLab would delete and insert cells
+    before = page.evaluate(NOTEBOOK)
+    for key in SHORTCUTS:
         page.keyboard.press(key)
-    assert page.locator(".jp-Cell").count() == cells
+        assert page.evaluate(NOTEBOOK) == before, f"{key} went to JupyterLab"
+    assert shown_item(page) == item and labels_of(filled) == []
     page.evaluate(WATCH)
     wanted = []
     for i in range(10):

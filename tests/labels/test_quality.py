@@ -66,7 +66,7 @@ def test_agreement_equals_a_hand_count_and_alpha_its_definition():
 def test_repeats_and_second_answers_do_not_count_as_other_labelers():
     labels = frame([("a", "x", 0), ("a", "x", 0, {"is_repeat": True})])
     assert quality.agreement(labels).numbers == {}
-    assert quality.self_agreement(labels).numbers == {"share": 1.0, "n": 1}
+    assert quality.self_agreement(labels).numbers == {"share": 1.0, "n": 1, "chance": 0.25}
 
 
 def test_simulated_crowd_agrees_as_its_noise_was_set():
@@ -194,3 +194,57 @@ def test_panel_on_twenty_thousand_labels_is_quick():
     begun = time.perf_counter()
     quality.panel(labels)
     assert len(labels) > 20_000 and time.perf_counter() - begun < 15
+
+
+def test_labels_from_elsewhere_without_order_or_time_are_left_out_of_the_figures_that_need_them():
+    own = [(f"c{i}", "x", i % 4) for i in range(24)]
+    theirs = [(f"d{i}", "y", 0, {"best_shown": None, "seconds": None}) for i in range(24)]
+    labels = frame([*own, *theirs])
+    place, speed = quality.position_bias(labels), quality.speed(labels)
+    assert place.numbers["n"] == 24 and list(place.table.index) == ["x"] and place.numbers["shares"] == [0.25] * 4
+    assert speed.numbers["median"] == 6.0 and list(speed.table.index) == ["x"]
+    only_theirs = labels[labels.labeler == "y"]
+    assert "position yet" in quality.position_bias(only_theirs).sentence
+    assert "time yet" in quality.speed(only_theirs).sentence
+    assert len(quality.panel(labels)) == 8
+
+
+def test_preferences_and_verdicts_have_their_own_chance():
+    pairs = frame([(f"c{i}", who, i % 2, {"kind": "preference", "gold_best": 0}) for i in range(30) for who in "xy"])
+    assert quality.agreement(pairs).numbers == {}, "no four-way label is among them"
+    reading = quality.agreement(pairs, kind="preference")
+    assert reading.numbers["agreement"] == 1 and reading.numbers["chance"] == 0.5 and "published" not in reading.numbers
+    assert quality.gold_agreement(pairs, kind="preference").numbers["share"] == 0.5
+    assert quality.position_bias(pairs, kind="preference").numbers["shares"] == [0.5, 0.5]
+    copies = {"query": "one two three four", "sample0": "one two three", "sample1": "five six seven"}
+    copied = quality.copy_preference(pairs.assign(**copies), kind="preference").numbers
+    assert copied["share"] == 0.5 and copied["chance"] == 0.5
+
+    said = {"x": ["true", "false", "cant_tell"], "y": ["true", "true", "cant_tell"]}
+    verdicts = [(f"c{i}", who, None, {"kind": "accuracy"}) for i in range(3) for who in said]
+    verdicts = frame(verdicts).assign(verdict=[said[who][i] for i in range(3) for who in said], gold="true")
+    reading = quality.agreement(verdicts, kind="accuracy")
+    assert reading.numbers["agreement"] == pytest.approx(2 / 3) and reading.numbers["chance"] == pytest.approx(1 / 3)
+    assert quality.gold_agreement(verdicts, kind="accuracy").table["share"].to_dict() == {
+        "x": pytest.approx(1 / 3), "y": pytest.approx(2 / 3),
+    }  # fmt: skip
+    with pytest.raises(KitError, match="are words"):
+        quality.agreement(verdicts, kind="correction")
+    for kind in quality.QUESTIONS:
+        assert all(reading.sentence for reading in quality.panel(verdicts, kind=kind))
+
+
+def test_every_reading_says_what_to_do():
+    """With enough labels each sentence ends in advice, with an alarm or without one."""
+    advice = ("go on", "sharpen", "talk", "look at", "ask whether", "check for", "say in", "take a break", "set these",
+              "let more")  # fmt: skip
+    honest, guessing = crowd(3, repeats=60, gold=60), crowd(4, guess={1: 1.0}, repeats=60, gold=60)
+    copied = {"query": "one two three four", "sample0": "one two three"}
+    copied |= {f"sample{k}": "five six seven" for k in range(1, 4)}
+    raised = set()
+    for labels in (honest, guessing.assign(seconds=0.5), honest.assign(best=0, best_shown=0)):
+        labels = labels.assign(**copied)
+        for reading in quality.panel(labels):
+            assert any(words in reading.sentence for words in advice), reading.sentence
+            raised |= {reading.name} if reading.alarm else set()
+    assert raised >= {"position", "speed", "copying", "guessers"}

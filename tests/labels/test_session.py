@@ -284,3 +284,17 @@ def test_a_step_is_quick_with_20_000_labels_in_the_store(store, comparisons, rec
     record_property("median CPU ms, answer to next item", round(1000 * float(np.median(cpu)), 1))
     record_property("median CPU ms, statistics", round(1000 * float(np.median(stats)), 1))
     assert np.median(cpu) < 0.05 and np.median(stats) < 0.05  # CPU time: other work on the machine must not fail a test
+
+
+def test_what_is_left_is_counted_in_answers_that_this_labeler_can_give(store, comparisons):
+    """An item planned for thirty people is one answer for each of them; a repeat is one more."""
+    store.add_items("style", comparisons(10), overlap_share=1.0, overlap=30, repeats=0.2, repeat_gap=1)
+    session = LabelSession(store, "ana", "style")
+    assert session.stats()["left"] == 10
+    given = 0
+    while session.current() is not None:
+        left = session.stats()["left"]
+        session.answer(0)
+        given += 1
+        assert session.stats()["left"] in (left - 1, left)  # the same where a repeat has become due
+    assert given == 12 and session.stats()["left"] == 0 and session.stats()["done"] == 12

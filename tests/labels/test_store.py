@@ -4,7 +4,9 @@ import random
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
@@ -340,3 +342,22 @@ def test_the_room_imports_no_torch():
     subprocess.run(
         [sys.executable, "-c", f"import sys, rlhf_lib.labels; assert not {heavy} & set(sys.modules)"], check=True
     )
+
+
+def test_of_many_that_fill_a_queue_at_once_one_does(url, comparisons):
+    """A class opens the notebook at the same moment: all find the queue empty, and one fills it."""
+    stores = [LabelStore(url) for _ in range(8)]
+    start = threading.Barrier(len(stores))
+
+    def fill(store):
+        assert store.count_items("q") == 0
+        start.wait()
+        return store.add_items("q", comparisons(5), only_if_empty=True)
+
+    with ThreadPoolExecutor(len(stores)) as pool:
+        added = list(pool.map(fill, stores))
+    assert sorted(map(len, added)) == [0] * 7 + [5] and stores[0].count_items("q") == 5
+    assert stores[0].add_items("q", comparisons(1), only_if_empty=True) == []
+    assert len(stores[0].add_items("q", comparisons(1))) == 1
+    for store in stores:
+        store.close()

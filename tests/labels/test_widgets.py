@@ -102,6 +102,101 @@ def test_double_click_counts_once_and_stale_keys_not_at_all(store):
     assert len(store.labels_frame("q")) == 2
 
 
+@pytest.mark.parametrize("slow", ["_show_own_quality", "_show_progress", "_next"])
+def test_a_double_click_counts_once_however_long_the_first_click_took(store, monkeypatch, slow):
+    """The second click waits in line while the first one is worked out; it must not count for the next item."""
+    store.add_items("q", four_way(20))
+    box, clock = labeler_for(store)
+    as_it_was = getattr(box, slow)
+
+    def slowly():
+        clock.now += 0.7
+        return as_it_was()
+
+    for _ in range(labeling.QUALITY_EVERY - 1):
+        act(box, clock, "1")
+    monkeypatch.setattr(box, slow, slowly)
+    box._panel.buttons[0].click()
+    box._panel.buttons[0].click()
+    assert len(store.labels_frame("q")) == labeling.QUALITY_EVERY
+
+
+def test_a_double_click_on_flag_or_cord_counts_once_and_the_cord_is_never_too_early(store):
+    store.add_items("q", four_way(2))
+    box, clock = labeler_for(store)
+    box.press("1")
+    box.buttons["andon"].click()  # at once after an answer: no double click, and too important to lose
+    clock.now += 0.1
+    box.buttons["andon"].click()
+    clock.now += 1
+    box.buttons["flag"].click()
+    box.buttons["flag"].click()
+    assert len(store.events("andon")) == 1 and len(store.events("flag")) == 1
+
+
+def test_a_note_does_not_stay_for_the_next_item(store):
+    store.add_items("q", four_way(3))
+    box, clock = labeler_for(store)
+    box.note.value = "about the first one"
+    act(box, clock, "1")
+    act(box, clock, "f")
+    assert store.events("flag")[0].data["note"] == ""
+
+
+def test_a_store_that_cannot_be_reached_is_said_and_what_was_written_stays(store, monkeypatch):
+    store.add_items("q", [{"query": "q", "samples": ["Teh end."]}] * 2, kind="correction")
+    box, clock = labeler_for(store)
+    box._panel.edited.value = "The end."
+
+    def gone(*_args, **_options):
+        raise KitError("Could not write to the label store: the server is gone.")
+
+    with monkeypatch.context() as broken:
+        for name in ("write", "read"):
+            broken.setattr(store, name, gone)
+        act(box, clock, "enter")
+        assert "server is gone" in box.said.value and "rlhf-alarm" in box.said.value
+        assert "cannot" not in box.body.children[0].value and "What was saved is safe" in box.body.children[0].value
+        act(box, clock, "f")
+        box.check_all()
+    box.again.click()
+    clock.now += 1
+    assert box._panel.edited.value == "The end." and box.body.children == (box._panel.box,)
+    act(box, clock, "enter")
+    assert store.labels_frame("q").text.tolist() == ["The end."]
+    assert box._panel.edited.value == "Teh end."
+
+
+def test_an_empty_queue_can_be_looked_at_again(store):
+    box, clock = labeler_for(store)
+    assert "Nothing is left" in box.body.children[0].value
+    store.add_items("q", four_way(2))
+    box.again.click()
+    clock.now += 1
+    act(box, clock, "2")
+    assert len(store.labels_frame("q")) == 1
+    act(box, clock, "2")
+    store.add_items("q", four_way(1))
+    act(box, clock, "s")  # with nothing shown, skipping is looking again
+    assert box._panel is not None and store.events("skip") == []
+
+
+def test_whose_labels_these_are(store, monkeypatch):
+    monkeypatch.delenv("JUPYTERHUB_USER", raising=False)
+    monkeypatch.setattr(labeling, "person_present", lambda: False)
+    assert labeling.name_of_labeler("auto", store) == "simulated"
+    monkeypatch.setattr(labeling, "person_present", lambda: True)
+    assert labeling.name_of_labeler("auto", store) == "you" and labeling.name_of_labeler("ana", store) == "ana"
+    monkeypatch.setattr(type(store), "shared", True)
+    with pytest.raises(KitError, match="name of your own"):
+        labeling.name_of_labeler("auto", store)
+    store.add_items("q", four_way(1))
+    assert "check_all" not in labeling.Labeler(LabelSession(store, "ana", "q")).buttons
+    assert "check_all" in labeling.Labeler(LabelSession(store, "ana", "q"), everybody=True).buttons
+    monkeypatch.setenv("JUPYTERHUB_USER", "h.muster")
+    assert labeling.name_of_labeler("auto", store) == "h.muster"
+
+
 def test_undo_skip_flag_and_cord(store):
     store.add_items("q", four_way(3))
     box, clock = labeler_for(store)
@@ -169,7 +264,7 @@ def test_description_panel(store):
     act(box, clock, "3")
     act(box, clock, "3")
     box._panel.words.value = "says nothing"
-    box._panel.save.click()
+    act(box, clock, "enter")
     row = store.labels_frame("q").iloc[0]
     assert list(row.tags) == [TAGS[0]] and row.text == "says nothing"
     assert box._panel.words.value == "" and not any(tag.value for tag in box._panel.tags)
@@ -192,7 +287,7 @@ def test_preference_panel_and_kinds_mixed_in_one_queue(store):
     store.add_items("q", four_way(1))
     box, clock = labeler_for(store)
     order = box.session.current().order
-    assert box.keys.known == ["1", "2", "s", "u", "f", "!"] and "1–2 pick" in box.keys.hint
+    assert box.keys.known == ["1", "2", "s", "u", "f", "!"] and "1–2 pick the better" in box.keys.hint
     act(box, clock, "3")  # no such card here
     act(box, clock, "2")
     assert store.labels_frame("q").iloc[0].best == order[1]
@@ -223,6 +318,11 @@ def test_own_quality_figures_appear_and_all_labels_can_be_checked(store):
         act(box, clock, "1")
     assert "Your labels of this sitting" in box.quality.value and "Median" in box.quality.value
     assert len(box.check_all()) == 8 and "All labels of this queue" in box.quality.value
+    store.add_items("pairs", [{"query": "q", "samples": ["left", "right"]}] * 5, kind="preference")
+    box, clock = labeler_for(store, "pairs")
+    for _ in range(labeling.QUALITY_EVERY):
+        act(box, clock, "1")
+    assert "Picks by position shown: 100%, 0%" in box.quality.value and "Saved: 5 so far" in box.said.value
 
 
 @pytest.mark.parametrize("text", NASTY)
