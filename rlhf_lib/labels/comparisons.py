@@ -1,5 +1,7 @@
 """What there is to label: four responses to one query, from a file of samples or from the embedded world."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -65,6 +67,18 @@ def load(path: str | Path | None = None, n: int = 200, seed: int = 0) -> tuple[l
         if column in samples.columns and (samples[column] == wanted).any():
             samples = samples[samples[column] == wanted]
     return from_samples(samples, n, seed), f"Samples of the base model, from {path.name}."
+
+
+def named_by_content(items: list[dict], prefix: str) -> list[dict]:
+    """The items with ids made of `prefix` and a hash of query and samples.
+
+    Labels of two stores then meet where they are about the same comparison, and nowhere else.
+    """
+    return [{**item, "id": f"{prefix}-{_digest([item['query'], *item['samples']])}"} for item in items]
+
+
+def _digest(texts: list[str]) -> str:
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:12]
 
 
 def _cut(story: str) -> tuple[str, str]:

@@ -43,9 +43,14 @@ def parse_url(url: str) -> sa.URL:
     return parsed
 
 
+def is_shared(url: sa.URL) -> bool:
+    """Whether this is a team's database, and not a file of this machine's."""
+    return url.get_backend_name() == "postgresql"
+
+
 def make_engine(url: sa.URL) -> sa.Engine:
     """Connections on which every transaction says whether it writes (execution option kit_write)."""
-    if url.get_backend_name() == "postgresql":
+    if is_shared(url):
         return sa.create_engine(url, pool_pre_ping=True)
     if not url.database or url.database == ":memory:":
         raise KitError("The label store needs a file, not memory: write sqlite:///path/to/labels.sqlite.")

@@ -1,5 +1,6 @@
 // The labeler's keys: live only while something inside the labeler box has the focus, and passed to nobody else.
-// Sends {key, view}; Python decides what a key means, and ignores one pressed on an item that is no longer shown.
+// Sends {key, view, age}: which item it was pressed on, and for how many seconds that had been shown. Python decides what
+// a key means, and ignores one that came too soon or too late. Clicks on buttons are told of in the same way.
 const PATIENCE_MS = 3000; // a kernel that has not heard a key by then is busy or gone, and the labeler should know
 
 function box(element) {
@@ -48,10 +49,15 @@ function render({ model, el }) {
   describe();
   model.on("change:hint", describe);
 
+  let shownAt = performance.now();
+  function tell(what) {
+    model.send({ ...what, view: model.get("view"), age: (performance.now() - shownAt) / 1000 });
+  }
+
   let waiting = null;
   function send(key) {
     echo.textContent = `(pressed ${key})`;
-    model.send({ key, view: model.get("view") });
+    tell({ key });
     waiting ??= setTimeout(() => {
       echo.textContent = "No answer yet: the kernel is busy or gone. What you see is not saved; wait, or reload the page.";
     }, PATIENCE_MS);
@@ -94,6 +100,8 @@ function render({ model, el }) {
   let inside = false;
   function keep() {
     const around = box(el);
+    shownAt = performance.now();
+    if (around) around.dataset.view = model.get("view");
     requestAnimationFrame(() => {
       const lost = !document.activeElement || document.activeElement === document.body;
       if (inside && lost && around) around.focus({ preventScroll: true });
@@ -119,6 +127,7 @@ function render({ model, el }) {
         around.focus({ preventScroll: true });
       }
     }, options);
+    around.addEventListener("click", (event) => event.target.closest("button") && tell({}), { ...options, capture: true });
     around.addEventListener("keydown", leaveField, { ...options, capture: true });
     around.addEventListener("keydown", press, options);
   }
@@ -132,6 +141,7 @@ function render({ model, el }) {
       return;
     }
     around.tabIndex = 0;
+    around.dataset.view = model.get("view");
     around.setAttribute("role", "group");
     around.setAttribute("aria-label", model.get("label"));
     around.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab's listens before the box does, and heeds this

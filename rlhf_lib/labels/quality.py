@@ -18,6 +18,7 @@ from rlhf_lib.labels.simulated import copied_share
 CHANCE = 0.25  # of the four-way comparisons, which every question is about unless another `kind` is given
 PUBLISHED = {"authors with labelers": (0.38, 0.46), "authors with each other": (0.60, 0.60), "chance": (0.25, 0.25)}
 ENOUGH = signs.ENOUGH  # below so many answers, no reading raises an alarm
+ENOUGH_GOLD = 10  # gold items are dear, and speak soonest
 FLOOR_SECONDS = 1.5  # no item can be read faster than this, four short continuations least of all
 FOUR = "best_of_4"
 COPIES_TOO_MUCH = {FOUR: 1.5 * CHANCE, "preference": 0.6}  # a share of picks that is more than a matter of taste
@@ -71,7 +72,7 @@ def gold_agreement(labels: pd.DataFrame, since=None, until=None, kind: str = FOU
         text = "No gold items were answered: mix in a few comparisons whose best is beyond doubt."
         return Reading("gold", {}, table, text, False)
     right = float((rows["best"] == rows["gold_best"].astype(float)).mean())
-    bad = table.index[(table["high"] < 0.6) & (table["n"] >= ENOUGH)].tolist()
+    bad = table.index[(table["high"] < 0.6) & (table["n"] >= ENOUGH_GOLD)].tolist()
     advice = f"talk to {_names(bad)} before using their labels" if bad else "nobody stands out: go on"
     text = f"Gold items answered right: {right:.0%} of {len(rows)}; {advice}."
     return Reading("gold", {"share": right, "n": len(rows), "chance": chance_of(kind)}, table, text, bool(bad))
@@ -265,6 +266,24 @@ QUESTIONS = {
 def panel(labels: pd.DataFrame, since=None, until=None, kind: str = FOUR) -> list[Reading]:
     """Every question that there is about items of this kind, asked of one time window."""
     return [question(labels, since, until, kind=kind) for question in QUESTIONS[kind]]
+
+
+def side_by_side(labels: pd.DataFrame, since=None, until=None, kind: str = FOUR) -> pd.DataFrame:
+    """A row a labeler: answers, and what the questions say of each: shares, seconds (`median_s`), p (`position_p`).
+
+    NaN where a question has nothing to go by, such as gold items for somebody who had none.
+    """
+    asked = {
+        "agrees": agreement(labels, since, until, kind).table["share"],
+        "gold_right": gold_agreement(labels, since, until, kind).table["share"],
+        "same_again": self_agreement(labels, since, until, kind).table["share"],
+        "median_s": speed(labels, since, until, kind=kind).table["median"],
+        "too_fast": speed(labels, since, until, kind=kind).table["too_fast"],
+        "position_p": position_bias(labels, since, until, kind).table["p"],
+        "copies": copy_preference(labels, since, until, kind).table["share"],
+    }
+    answers = choices_of(labels, kind, since, until).groupby("labeler").size()
+    return pd.DataFrame({"answers": answers, **asked}, index=answers.index)
 
 
 def chance_of(kind: str) -> float:

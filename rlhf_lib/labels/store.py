@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from rlhf_lib.errors import KitError
 from rlhf_lib.labels import frames, leases, schema
-from rlhf_lib.labels.database import create_tables, default_url, make_engine, parse_url
+from rlhf_lib.labels.database import create_tables, default_url, is_shared, make_engine, parse_url
 from rlhf_lib.labels.planning import insert_items, make_plan
 from rlhf_lib.labels.schema import ASIDE_KINDS, EVENT_KINDS, Event, check_json, check_name
 
@@ -49,7 +49,7 @@ class LabelStore:
     @property
     def shared(self) -> bool:
         """Whether this is a team's database, and not a file of this machine's."""
-        return self._url.get_backend_name() == "postgresql"
+        return is_shared(self._url)
 
     def close(self) -> None:
         """Let go of the database; the store opens it again when next used."""

@@ -18,9 +18,9 @@ from IPython import get_ipython
 
 from rlhf_lib.errors import KitError
 from rlhf_lib.labels import quality
+from rlhf_lib.labels.database import default_url, is_shared, parse_url
 from rlhf_lib.labels.panels import panel_for, with_class
 from rlhf_lib.labels.session import Item, LabelSession
-from rlhf_lib.labels.store import LabelStore
 
 try:
     import anywidget
@@ -35,7 +35,7 @@ HERE = Path(__file__).parent
 if anywidget is not None:
 
     class Keys(anywidget.AnyWidget):
-        """Keyboard of the box around it: sends {"key", "view"} for keys pressed while that box has the focus."""
+        """Keyboard of the box around it: sends {"key", "view", "age"} for keys pressed while that box has the focus."""
 
         _esm = HERE / "keys.js"
         known = traitlets.List().tag(sync=True)
@@ -54,10 +54,10 @@ def person_present() -> bool:
     return shell is not None and "__vsc_ipynb_file__" in shell.user_ns
 
 
-def name_of_labeler(asked: str, store: LabelStore) -> str:
+def name_of_labeler(asked: str) -> str:
     """Whose labels these are: the name asked for; for "auto" the person before the page, or "simulated" if nobody is.
 
-    Raises KitError for "auto" in a team's store where nothing tells one person from the next: all would be one labeler.
+    Raises KitError for "auto" with a team's store, where nothing tells one person from the next: all would be one.
     """
     if asked != "auto":
         return asked
@@ -65,7 +65,7 @@ def name_of_labeler(asked: str, store: LabelStore) -> str:
         return "simulated"
     if os.environ.get("JUPYTERHUB_USER"):
         return os.environ["JUPYTERHUB_USER"]
-    if store.shared:
+    if is_shared(parse_url(default_url())):
         raise KitError('This label store is shared: write a name of your own into labeler = "…", and run again.')
     return "you"
 
@@ -91,6 +91,7 @@ class Labeler:
         self.session, self._clock = session, clock
         self._everybody = not session.store.shared if everybody is None else everybody
         self._panel, self._kind, self._answers = None, None, 0
+        self._seen: tuple[int, float] | None = None  # what the page said of the click or key being handled
         self._ready_at = self._aside_at = float("-inf")  # when the item shown was ready; when the last aside was made
         self._since = time.time()
         self._make_widgets()
@@ -105,10 +106,8 @@ class Labeler:
     def _repr_mimebundle_(self, **kwargs):
         return self.view._repr_mimebundle_(**kwargs)
 
-    def press(self, key: str, view: int | None = None) -> None:
-        """What a key does; `view` is the item number on the screen when it was pressed (None: the one shown now)."""
-        if view is not None and view != self.number:
-            return  # pressed on an item that was answered meanwhile
+    def press(self, key: str) -> None:
+        """What a key does."""
         actions = {"s": self.skip, "u": self.undo, "f": self.flag, "!": self.andon}
         if key in actions:
             actions[key]()
@@ -186,8 +185,12 @@ class Labeler:
         self.keys.hint = " · ".join(filter(None, [hint, *(f"{key} {what}" for key, what in ACTION_KEYS)]))
 
     def _on_message(self, _widget, content, _buffers) -> None:
-        if isinstance(content, dict) and isinstance(content.get("key"), str):
-            self.press(content["key"], content.get("view"))
+        """The page tells of a key, or, just before a button does, of the click: on which item, shown for how long."""
+        if not isinstance(content, dict):
+            return
+        self._seen = (content.get("view"), content.get("age", 0.0))
+        if isinstance(content.get("key"), str):
+            self.press(content["key"])
             self.keys.heard += 1
 
     def _answer(self, act: Callable[[LabelSession], object]) -> None:
@@ -197,8 +200,8 @@ class Labeler:
         self, act: Callable[[LabelSession], object], said: str, nothing: str = "", is_answer: bool = False
     ) -> None:
         """Do something that leaves the item shown, and show the next one."""
-        if self._clock() - self._ready_at < DOUBLE_CLICK_SECONDS:
-            return  # a double click: nobody reads four texts in this time
+        if self._is_double():
+            return
         done = False
         with self._saying_errors():
             done = act(self.session) is not False
@@ -213,6 +216,17 @@ class Labeler:
                 self._show_own_quality()
         # A second click that came in while all this was worked out has waited, and is told by this moment.
         self._ready_at = self._clock()
+
+    def _is_double(self) -> bool:
+        """Whether this click or key belongs to an item that is gone, or comes sooner than anybody could have read.
+
+        The page knows exactly; where it says nothing (no anywidget there), the time between two answers has to do.
+        """
+        seen, self._seen = self._seen, None
+        if seen is None:
+            return self._clock() - self._ready_at < DOUBLE_CLICK_SECONDS
+        view, age = seen
+        return view != self.number or age < DOUBLE_CLICK_SECONDS
 
     def _aside(self, act: Callable[[LabelSession], object], said: str) -> None:
         """Say something beside the item shown; it stays, so that only time tells a double click."""

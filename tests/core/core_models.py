@@ -20,8 +20,13 @@ from rlhf_lib.tasks import QueryStream, Task, build_queries
 
 VOCAB = 64
 STYLE = TextConfig(
-    query_length=12, response_length=8, temperature=0.7, truncate_after=4, truncate_token=".",
-    start_text=".", end_text=".",
+    query_length=12,
+    response_length=8,
+    temperature=0.7,
+    truncate_after=4,
+    truncate_token=".",
+    start_text=".",
+    end_text=".",
 )
 
 
@@ -39,16 +44,29 @@ def tiny_lm(kind: str = "gpt2", seed: int = 0, width: int = 32, layers: int = 2,
     torch.manual_seed(seed)
     if kind == "gpt2":
         config = GPT2Config(
-            vocab_size=vocab, n_positions=64, n_embd=width, n_layer=layers, n_head=2, initializer_range=0.3,
-            bos_token_id=0, eos_token_id=0,
+            vocab_size=vocab,
+            n_positions=64,
+            n_embd=width,
+            n_layer=layers,
+            n_head=2,
+            initializer_range=0.3,
+            bos_token_id=0,
+            eos_token_id=0,
         )
         lm = GPT2LMHeadModel(config)
     else:
         make = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}[kind]
         config = make[0](
-            vocab_size=vocab, hidden_size=width, intermediate_size=64, num_hidden_layers=layers,
-            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.3,
-            bos_token_id=0, eos_token_id=0,
+            vocab_size=vocab,
+            hidden_size=width,
+            intermediate_size=64,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=64,
+            initializer_range=0.3,
+            bos_token_id=0,
+            eos_token_id=0,
         )
         lm = make[1](config)
     set_dropout(lm, 0.0)

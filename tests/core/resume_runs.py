@@ -20,7 +20,14 @@ from rlhf_lib.ppo import train_ppo
 from rlhf_lib.profiles import PPOConfig
 
 CFG = PPOConfig(
-    episodes=48, batch=8, lr=3e-3, kl_coef=0.1, kl_target=1.0, kl_horizon=100.0, minibatches=2, micro_batch=4,
+    episodes=48,
+    batch=8,
+    lr=3e-3,
+    kl_coef=0.1,
+    kl_target=1.0,
+    kl_horizon=100.0,
+    minibatches=2,
+    micro_batch=4,
     save_every=2,
 )
 SCENARIOS = ("score:0", "score:3", "callback:1", "callback:2", "half-written:2", "between:4", "row:3", "last:6")

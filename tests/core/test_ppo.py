@@ -106,8 +106,16 @@ def tiny_rollout(n=6, length=5, seed=0):
     rand = lambda *shape: torch.randn(*shape, generator=g)  # noqa: E731
     ids = torch.zeros(n, 3, dtype=torch.long)
     return Rollout(
-        ids, ids.bool(), ids, ids.bool(), torch.zeros(n, length, dtype=torch.long), rand(n, length), rand(n, length),
-        rand(n, length), rand(n), torch.ones(n).bool(),
+        ids,
+        ids.bool(),
+        ids,
+        ids.bool(),
+        torch.zeros(n, length, dtype=torch.long),
+        rand(n, length),
+        rand(n, length),
+        rand(n, length),
+        rand(n),
+        torch.ones(n).bool(),
     )
 
 
@@ -279,8 +287,13 @@ def test_controller_is_fed_the_sum_over_the_sequence_after_the_update(tokenizer)
     rows, coefs = [], []
     cfg = replace(CFG, episodes=32, kl_target=kl / 2, kl_horizon=100.0)
     train_ppo(
-        policy, reference, count_low, stream(tokenizer), cfg,
-        [lambda s: (rows.append(s.metrics), coefs.append(s.extra["kl_coef"]))], seed=0,
+        policy,
+        reference,
+        count_low,
+        stream(tokenizer),
+        cfg,
+        [lambda s: (rows.append(s.metrics), coefs.append(s.extra["kl_coef"]))],
+        seed=0,
     )
     assert rows[0]["objective/kl"] == pytest.approx(kl, abs=1e-4)
     assert rows[0]["objective/kl_coef"] == 0.1  # what the update used
@@ -424,7 +437,11 @@ def test_update_from_stored_rollouts_is_deterministic(tokenizer):
         policy = moved(Policy(tiny_lm()), 0.05)
         rollout = rollout_of(policy, Policy(tiny_lm()).frozen_copy(), tokenizer)
         state = TrainState(
-            policy, make_adam(policy.parameters(), 1e-3), torch.Generator().manual_seed(0), settings(CFG), 4,
+            policy,
+            make_adam(policy.parameters(), 1e-3),
+            torch.Generator().manual_seed(0),
+            settings(CFG),
+            4,
             extra={"kl_coef": 0.1, "adam_steps": 0},
         )
         ppo_update(policy, rollout, state, CFG, 0.7, None)

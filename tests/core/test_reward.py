@@ -182,7 +182,11 @@ def test_fitting_learns_the_rule_and_reports_held_out_accuracy(task):
     before = {k: v.clone() for k, v in reference.state_dict().items()}
     seen = []
     model = fit_reward(
-        reference, make_rows(task, 1500), build_queries(TEXTS, task), task, CFG,
+        reference,
+        make_rows(task, 1500),
+        build_queries(TEXTS, task),
+        task,
+        CFG,
         callbacks=[lambda s: seen.append(s.metrics)],
     )
     assert model.report["heldout_accuracy"] > 0.36  # chance plus three standard errors of about 150
@@ -209,7 +213,11 @@ def test_micro_batches_give_the_same_fit(task):
 def test_resumed_fit_is_the_uninterrupted_one(task):
     rows, queries, file = make_rows(task, 80), build_queries(TEXTS, task), io.BytesIO()
     whole = fit_reward(
-        Policy(tiny_lm()), rows, queries, task, CFG,
+        Policy(tiny_lm()),
+        rows,
+        queries,
+        task,
+        CFG,
         callbacks=[lambda s: torch.save(s.state_dict(), file) if s.step == 2 else None],
     )
     file.seek(0)
@@ -227,7 +235,10 @@ def test_accuracy_of_chance_and_of_nothing(task):
 def test_nan_loss_is_a_sentence(task):
     with pytest.raises(KitError, match="learning rate"):
         fit_reward(
-            Policy(tiny_lm()), make_rows(task, 80), build_queries(TEXTS, task), task,
+            Policy(tiny_lm()),
+            make_rows(task, 80),
+            build_queries(TEXTS, task),
+            task,
             RewardConfig(labels=80, batch=16, lr=1e30, normalize_samples=16),
         )
 

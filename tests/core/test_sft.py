@@ -68,10 +68,10 @@ def test_resumed_is_uninterrupted_dropout_included():
 def test_pairs_from_texts(tokenizer):
     text = replace(STYLE, start_text=None, end_text="\n", truncate_token="\n", prefix="A:", suffix=";B:")
     task = Task("cnndm", text, tokenizer)
-    (prompt, target), = summary_pairs(["first line\nsecond"], ["the  sum\nup"], task)
+    ((prompt, target),) = summary_pairs(["first line\nsecond"], ["the  sum\nup"], task)
     assert task.decode(prompt) == "A:first line\n;B:"
     assert task.decode(target) == " the sum"  # cut to the response length
-    (_, short), = summary_pairs(["first line\nsecond"], ["sum"], task)
+    ((_, short),) = summary_pairs(["first line\nsecond"], ["sum"], task)
     assert task.decode(short) == " sum\n"
     assert text_pairs(["abc", "", "z" * 50], task) == [([], task.encode("abc")), ([], task.encode("z" * 20))]
 

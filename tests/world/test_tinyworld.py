@@ -51,9 +51,7 @@ def test_garbled_sentences_are_not_grammatical():
 def test_references_are_true_of_their_source_and_of_no_other(task):
     documents = some(task)
     own = [tinyworld_check.check(d.reference, d.facts).accurate for d in documents]
-    other = [
-        tinyworld_check.check(d.reference, e.facts).accurate for d, e in pairwise(documents)
-    ]
+    other = [tinyworld_check.check(d.reference, e.facts).accurate for d, e in pairwise(documents)]
     assert all(own)
     assert sum(other) / len(other) < 0.01
 
@@ -124,9 +122,7 @@ def test_story_groups_bring_what_they_promise():
         made = []
         for template in tinyworld_stories.GROUPS[group]:
             for _ in range(20):
-                facts = dict(people) | {
-                    s: grammar.draw(s, rng) for s in grammar.slots_of(template) if s not in people
-                }
+                facts = dict(people) | {s: grammar.draw(s, rng) for s in grammar.slots_of(template) if s not in people}
                 made.append(score(grammar.fill(template, facts)))
         return sum(made) / len(made)
 
