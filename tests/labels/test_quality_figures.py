@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from rlhf_lib.__main__ import main
 from rlhf_lib.errors import KitError
 from rlhf_lib.labels import comparisons, quality
 from rlhf_lib.labels.frames import LABEL_COLUMNS
@@ -101,3 +102,31 @@ def test_samples_file_is_used_when_it_is_there(tmp_path):
         comparisons.from_samples(pd.DataFrame(rows[:3]), 5)
     with pytest.raises(KitError, match="column 'response'"):
         comparisons.from_samples(pd.DataFrame({"query": ["q"]}), 5)
+
+
+def test_samples_for_labelers_are_the_base_models_and_load_as_comparisons(tmp_path, capsys):
+    path = tmp_path / "samples.parquet"
+    assert main(["samples", "--profile", "smoke", "--queries", "6", "--out", str(path)]) == 0
+    frame = pd.read_parquet(path)
+    assert set(frame["model"]) == {"zero-shot"} and set(frame.groupby("query_id").size()) == {4}
+    items, _ = comparisons.load(path, n=6)
+    assert f"{frame['query_id'].nunique()} queries" in capsys.readouterr().out and 3 <= len(items) <= 6
+    assert all(set(item["samples"]) <= set(frame["response"]) for item in items)
+    assert main(["samples", "--queries", "0"]) == 2
+
+
+def test_comparisons_are_named_by_what_they_say():
+    items = comparisons.from_world(3)
+    named = comparisons.named_by_content(items, "style")
+    assert named == comparisons.named_by_content(items, "style") and len({item["id"] for item in named}) == 3
+    other = comparisons.named_by_content([{**items[0], "samples": items[1]["samples"]}], "style")
+    assert other[0]["id"] not in {item["id"] for item in named}
+
+
+def test_labelers_stand_side_by_side(labels):
+    table = quality.side_by_side(labels)
+    assert list(table.index) == list("abcd") and table["answers"].sum() == len(labels)
+    assert table.loc["a", "agrees"] == quality.agreement(labels).table.loc["a", "share"]
+    assert table["gold_right"].equals(quality.gold_agreement(labels).table["share"].reindex(table.index))
+    without = quality.side_by_side(labels.assign(gold_best=None))
+    assert without["gold_right"].isna().all() and without["agrees"].notna().all()
