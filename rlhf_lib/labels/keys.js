@@ -1,6 +1,8 @@
 // The labeler's keys: live only while something inside the labeler box has the focus, and passed to nobody else.
 // Sends {key, view, age}: which item it was pressed on, and for how many seconds that had been shown. Python decides what
-// a key means, and ignores one that came too soon or too late. Clicks on buttons are told of in the same way.
+// a key means, and ignores one that came too soon or too late. Of clicks it lets one through for each item.
+const DOUBLE_MS = 200; // nobody reads four texts in this time
+const AGAIN_MS = 10000; // after so long a click that had no effect may be tried again
 const PATIENCE_MS = 3000; // a kernel that has not heard a key by then is busy or gone, and the labeler should know
 
 function box(element) {
@@ -50,14 +52,23 @@ function render({ model, el }) {
   model.on("change:hint", describe);
 
   let shownAt = performance.now();
-  function tell(what) {
-    model.send({ ...what, view: model.get("view"), age: (performance.now() - shownAt) / 1000 });
+  let clicked = { view: null, at: 0 };
+  function sift(event) {
+    if (!event.target.closest(".rlhf-moves")) return;
+    const now = performance.now();
+    const again = clicked.view === model.get("view") && now - clicked.at < AGAIN_MS;
+    if (again || now - shownAt < DOUBLE_MS) {
+      event.preventDefault();
+      event.stopPropagation(); // caught on its way down: the button never hears of it
+    } else {
+      clicked = { view: model.get("view"), at: now };
+    }
   }
 
   let waiting = null;
   function send(key) {
     echo.textContent = `(pressed ${key})`;
-    tell({ key });
+    model.send({ key, view: model.get("view"), age: (performance.now() - shownAt) / 1000 });
     waiting ??= setTimeout(() => {
       echo.textContent = "No answer yet: the kernel is busy or gone. What you see is not saved; wait, or reload the page.";
     }, PATIENCE_MS);
@@ -127,7 +138,7 @@ function render({ model, el }) {
         around.focus({ preventScroll: true });
       }
     }, options);
-    around.addEventListener("click", (event) => event.target.closest("button") && tell({}), { ...options, capture: true });
+    around.addEventListener("click", sift, { ...options, capture: true });
     around.addEventListener("keydown", leaveField, { ...options, capture: true });
     around.addEventListener("keydown", press, options);
   }
@@ -150,6 +161,8 @@ function render({ model, el }) {
     nameFields(around);
     fields.observe(around, { childList: true, subtree: true });
     watch(around);
+    model.set("at_work", true);
+    model.save_changes();
     if (model.get("at_once")) around.focus({ preventScroll: true });
   }
   const fields = new MutationObserver(() => nameFields(box(el) ?? el));

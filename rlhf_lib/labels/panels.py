@@ -24,6 +24,11 @@ def with_class(widget: widgets.Widget, name: str) -> widgets.Widget:
     return widget
 
 
+def moving(button: widgets.Button) -> widgets.Button:
+    """A button that leaves the item shown; keys.js lets one click through for each item."""
+    return with_class(button, "rlhf-moves")
+
+
 def text_block(name: str, text_html: str) -> str:
     """A named piece of text as HTML; `text_html` comes from `as_html` or `highlighted`."""
     # In the order of Tab, because a long text is scrolled, and must be without a mouse too.
@@ -46,7 +51,9 @@ class PickPanel:
         self.keys, self.hint = [str(i + 1) for i in range(n)], f"1–{n} pick the {word}"
         self.context = widgets.HTML()
         self.texts = [widgets.HTML() for _ in range(n)]
-        self.buttons = [widgets.Button(description=f"{i + 1}  is {word}", tooltip=f"Key {i + 1}") for i in range(n)]
+        self.buttons = [
+            moving(widgets.Button(description=f"{i + 1}  is {word}", tooltip=f"Key {i + 1}")) for i in range(n)
+        ]
         for i, button in enumerate(self.buttons):
             button.on_click(lambda _, i=i: self.press(str(i + 1)))
         cards = [
@@ -76,7 +83,9 @@ class AccuracyPanel:
         self.keys = [key for key, _, _ in VERDICTS]
         self.hint = " · ".join(f"{key} {name.lower()}" for key, name, _ in VERDICTS)
         self.source, self.summary = widgets.HTML(), widgets.HTML()
-        self.buttons = [widgets.Button(description=f"{key}  {name}", tooltip=f"Key {key}") for key, name, _ in VERDICTS]
+        self.buttons = [
+            moving(widgets.Button(description=f"{key}  {name}", tooltip=f"Key {key}")) for key, name, _ in VERDICTS
+        ]
         for (key, _, _), button in zip(VERDICTS, self.buttons, strict=True):
             button.on_click(lambda _, key=key: self.press(key))
         row = with_class(widgets.Box(self.buttons), "rlhf-row")
@@ -105,7 +114,7 @@ class DescribePanel:
         self.context, self.response = widgets.HTML(), widgets.HTML()
         self.tags = [widgets.ToggleButton(description=f"{i + 1}  {tag}") for i, tag in enumerate(TAGS)]
         self.words = text_field("In your own words: what is wrong?", rows=3)
-        self.save = widgets.Button(description="Save the description")
+        self.save = moving(widgets.Button(description="Save the description"))
         self.save.on_click(lambda _: self._save())
         row = with_class(widgets.Box(self.tags), "rlhf-row")
         card = with_class(widgets.VBox([self.response, row, self.words, self.save]), "rlhf-card")
@@ -140,7 +149,7 @@ class CorrectPanel:
         self._slot = None
         self.context = widgets.HTML()
         self.edited = text_field("The response as it should be", rows=5)
-        self.save = widgets.Button(description="Save the correction")
+        self.save = moving(widgets.Button(description="Save the correction"))
         self.save.on_click(lambda _: self.press(SAVE_KEY))
         name = widgets.HTML('<div class="rlhf-name">Edit the response until it is as it should be</div>')
         card = with_class(widgets.VBox([name, self.edited, self.save]), "rlhf-card")

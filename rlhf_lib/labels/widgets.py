@@ -6,6 +6,7 @@ session without this file.
 
 import html
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from IPython import get_ipython
 from rlhf_lib.errors import KitError
 from rlhf_lib.labels import quality
 from rlhf_lib.labels.database import default_url, is_shared, parse_url
-from rlhf_lib.labels.panels import panel_for, with_class
+from rlhf_lib.labels.panels import moving, panel_for, with_class
 from rlhf_lib.labels.session import Item, LabelSession
 
 try:
@@ -43,6 +44,7 @@ if anywidget is not None:
         view = traitlets.Int(0).tag(sync=True)
         heard = traitlets.Int(0).tag(sync=True)  # goes up with every key that arrived, so that the page can tell
         label = traitlets.Unicode().tag(sync=True)
+        at_work = traitlets.Bool(False).tag(sync=True)  # set by the page: it sorts out double clicks itself
         at_once = traitlets.Bool(False).tag(sync=True)  # take the focus when shown
 
 
@@ -91,7 +93,8 @@ class Labeler:
         self.session, self._clock = session, clock
         self._everybody = not session.store.shared if everybody is None else everybody
         self._panel, self._kind, self._answers = None, None, 0
-        self._seen: tuple[int, float] | None = None  # what the page said of the click or key being handled
+        self._seen: tuple[int, float] | None = None  # what the page said of the key being handled
+        self._one_at_a_time = threading.RLock()  # JupyterLab runs keys and buttons in two threads of the kernel
         self._ready_at = self._aside_at = float("-inf")  # when the item shown was ready; when the last aside was made
         self._since = time.time()
         self._make_widgets()
@@ -162,7 +165,9 @@ class Labeler:
         self.buttons = {name: widgets.Button(description=text) for name, text in names.items()}
         if self._everybody:
             self.buttons["check_all"] = widgets.Button(description="Check all labels")
-        self.again = widgets.Button(description="Look again")
+        self.again = moving(widgets.Button(description="Look again"))
+        for name in ("undo", "skip"):
+            moving(self.buttons[name])
         for name, button in [*self.buttons.items(), ("look_again", self.again)]:
             button.on_click(lambda _, name=name: getattr(self, name)())
         row = with_class(widgets.Box([*self.buttons.values(), self.note]), "rlhf-row")
@@ -185,12 +190,13 @@ class Labeler:
         self.keys.hint = " · ".join(filter(None, [hint, *(f"{key} {what}" for key, what in ACTION_KEYS)]))
 
     def _on_message(self, _widget, content, _buffers) -> None:
-        """The page tells of a key, or, just before a button does, of the click: on which item, shown for how long."""
-        if not isinstance(content, dict):
+        """A key from the page, which says on which item it was pressed and for how many seconds that had been shown."""
+        if not isinstance(content, dict) or not isinstance(content.get("key"), str):
             return
-        self._seen = (content.get("view"), content.get("age", 0.0))
-        if isinstance(content.get("key"), str):
+        with self._one_at_a_time:
+            self._seen = (content.get("view"), content.get("age", 0.0))
             self.press(content["key"])
+            self._seen = None
             self.keys.heard += 1
 
     def _answer(self, act: Callable[[LabelSession], object]) -> None:
@@ -200,8 +206,11 @@ class Labeler:
         self, act: Callable[[LabelSession], object], said: str, nothing: str = "", is_answer: bool = False
     ) -> None:
         """Do something that leaves the item shown, and show the next one."""
-        if self._is_double():
-            return
+        with self._one_at_a_time:
+            if not self._is_double():
+                self._move_on(act, said, nothing, is_answer)
+
+    def _move_on(self, act: Callable[[LabelSession], object], said: str, nothing: str, is_answer: bool) -> None:
         done = False
         with self._saying_errors():
             done = act(self.session) is not False
@@ -220,23 +229,26 @@ class Labeler:
     def _is_double(self) -> bool:
         """Whether this click or key belongs to an item that is gone, or comes sooner than anybody could have read.
 
-        The page knows exactly; where it says nothing (no anywidget there), the time between two answers has to do.
+        The page knows exactly: it says so of a key, and lets no such click through. Where anywidget is not at work
+        there, the time between two answers has to do.
         """
-        seen, self._seen = self._seen, None
-        if seen is None:
-            return self._clock() - self._ready_at < DOUBLE_CLICK_SECONDS
-        view, age = seen
-        return view != self.number or age < DOUBLE_CLICK_SECONDS
+        if self._seen is not None:
+            view, age = self._seen
+            return view != self.number or age < DOUBLE_CLICK_SECONDS
+        if self.keys is not None and self.keys.at_work:
+            return False
+        return self._clock() - self._ready_at < DOUBLE_CLICK_SECONDS
 
     def _aside(self, act: Callable[[LabelSession], object], said: str) -> None:
         """Say something beside the item shown; it stays, so that only time tells a double click."""
-        if self._clock() - self._aside_at < DOUBLE_CLICK_SECONDS:
-            return
-        with self._saying_errors():
-            act(self.session)
-            self._say(said)
-            self.note.value = ""
-        self._aside_at = self._clock()
+        with self._one_at_a_time:
+            if self._clock() - self._aside_at < DOUBLE_CLICK_SECONDS:
+                return
+            with self._saying_errors():
+                act(self.session)
+                self._say(said)
+                self.note.value = ""
+            self._aside_at = self._clock()
 
     @contextmanager
     def _saying_errors(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 import html
 import re
+import threading
 
 import pytest
 
@@ -104,23 +105,38 @@ def test_double_click_counts_once_and_stale_keys_not_at_all(store):
     said(2, key="1", view=box.number, age=1.1)
 
 
-def test_a_click_is_told_by_the_item_it_was_made_on(store):
-    """The page says so just before the button does; then the kernel may have been busy for as long as it liked."""
+def test_where_the_page_sorts_out_double_clicks_the_kernels_time_does_not_count(store):
+    """A click on what is shown counts, though the kernel has only just come to it."""
     store.add_items("q", four_way(5))
     box, clock = labeler_for(store)
-
-    def click(n, view, age):
-        box.keys._handle_custom_msg({"view": view, "age": age}, [])
+    box.keys.at_work = True
+    for n in (1, 2):
+        clock.now += 0.01
         box._panel.buttons[0].click()
         assert len(store.labels_frame("q")) == n
 
-    seen = box.number
-    click(1, seen, 3.0)
-    clock.now += 9
-    click(1, seen, 3.4)  # the second click, that waited nine seconds in line
-    clock.now += 0.01
-    click(2, box.number, 0.4)  # made on what is shown, while the kernel had other things to do
-    click(2, box.number, 0.1)
+
+def test_keys_and_buttons_of_two_threads_take_turns(store):
+    """JupyterLab handles the keys' messages in another thread of the kernel than the buttons'."""
+    store.add_items("q", four_way(40))
+    box, _ = labeler_for(store)
+    box.keys.at_work = True
+    wrong = []
+
+    def keys():
+        try:
+            while (view := box.number) <= 40:
+                box.keys._handle_custom_msg({"key": "1", "view": view, "age": 1.0}, [])
+        except Exception as error:
+            wrong.append(error)
+
+    presser = threading.Thread(target=keys)
+    presser.start()
+    for _ in range(10):
+        box._panel.buttons[1].click()
+    presser.join()
+    frame = store.labels_frame("q")
+    assert wrong == [] and len(frame) == 40 and frame.comparison_id.is_unique and (frame.best_shown == 1).sum() == 10
 
 
 @pytest.mark.parametrize("slow", ["_show_own_quality", "_show_progress", "_next"])
