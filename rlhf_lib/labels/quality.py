@@ -46,10 +46,11 @@ def agreement(labels: pd.DataFrame, since=None, until=None, kind: str = FOUR) ->
         numbers["published"] = PUBLISHED
     enough, low = numbers["n_pairs"] >= ENOUGH, numbers["agreement"] < 4 / 3 * chance
     advice = "low: read some disagreements together and sharpen the instruction" if low else "well above chance: go on"
+    alpha = "undefined: one answer for all" if np.isnan(numbers["alpha"]) else f"{numbers['alpha']:.2f}"
     people = "published: 38-46% authors with labelers, about 60% among authors; " if kind == FOUR else ""
     text = (
         f"Two labelers gave the same answer in {numbers['agreement']:.0%} of {numbers['n_pairs']} pairs "
-        f"(alpha {numbers['alpha']:.2f}; {people}chance {chance:.0%})"
+        f"(alpha {alpha}; {people}chance {chance:.0%})"
         f"; {advice if enough else 'too few pairs to judge yet'}."
     )
     return Reading("agreement", numbers, share_table(shared["agrees"], shared["labeler"]), text, enough and low)
