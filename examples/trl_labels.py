@@ -2,7 +2,7 @@
 
     python examples/trl_labels.py add completions.jsonl    # rows of `prompt` and `completion`, four a prompt
     python -m rlhf_lib label --queue trl                   # the labeling page
-    python examples/trl_labels.py pairs pairs.jsonl        # rows of `prompt, chosen, rejected` for TRL
+    python examples/trl_labels.py pairs pairs              # a folder of `prompt, chosen, rejected` for TRL, with a card
 
 Completions may be plain text or TRL's conversations (the last message counts).
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from rlhf_lib.cards import write_data_card
 from rlhf_lib.errors import KitError
 from rlhf_lib.labels import comparisons, exporting
 from rlhf_lib.labels.store import LabelStore
@@ -37,10 +38,18 @@ def add(path: Path, queue: str, store: LabelStore) -> int:
     return len(items)
 
 
-def pairs(path: Path, queue: str, store: LabelStore) -> int:
-    """Write what was labeled as TRL's preference rows; how many there are."""
-    rows = exporting.pair_rows(store.labels_frame(queue=queue))
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+def pairs(folder: Path, queue: str, store: LabelStore) -> int:
+    """Write what was labeled as TRL's preference rows, with a data card for the hub; how many rows there are."""
+    labels = store.labels_frame(queue=queue)
+    rows = exporting.pair_rows(labels)
+    if not rows:
+        raise KitError(f"Nothing is labeled in the queue '{queue}' yet; label first: python -m rlhf_lib label.")
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (folder / "train.jsonl").write_text(lines, encoding="utf-8")
+    columns = {"prompt": "what was asked", "chosen": "the best of four", "rejected": "one of the other three"}
+    simulated = labels["labeler"].str.contains("simulated", case=False).any()
+    write_data_card(folder, f"Preferences from the queue {queue}", "One pair a row.", len(rows), simulated, columns)
     return len(rows)
 
 
@@ -52,7 +61,8 @@ def main(argv):
     options = parser.parse_args(argv)
     with closing(LabelStore()) as store:
         count = {"add": add, "pairs": pairs}[options.what](options.file, options.queue, store)
-    print(f"{count} {'comparisons in the queue' if options.what == 'add' else 'pairs in'} {options.file}")
+    what = "comparisons put into the queue" if options.what == "add" else f"pairs written to {options.file} from the queue"
+    print(f"{count} {what} {options.queue}")
 
 
 if __name__ == "__main__":

@@ -47,11 +47,14 @@ def test_completions_become_comparisons_and_labels_become_pairs(root, tmp_path):
     file = tmp_path / "completions.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert labels.add(file, "trl", store) == 3
+    with pytest.raises(KitError, match="Nothing is labeled in the queue 'trl'"):
+        labels.pairs(tmp_path / "pairs", "trl", store)
     session = LabelSession(store, "Ann", "trl")
     while session.current() is not None:
         session.answer(0)
-    assert labels.pairs(tmp_path / "pairs.jsonl", "trl", store) == 9  # the best against each of three others
-    found = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
+    assert labels.pairs(tmp_path / "pairs", "trl", store) == 9  # the best against each of three others
+    found = [json.loads(line) for line in (tmp_path / "pairs/train.jsonl").read_text().splitlines()]
+    assert "The labelers are people." in (tmp_path / "pairs/README.md").read_text()
     assert {row["prompt"] for row in found} == {"p0", "p1", "p2"}
     assert all(row["chosen"] != row["rejected"] and row["chosen"][1] == row["prompt"][1] for row in found)
     file.write_text('{"prompt": "x"}\n')

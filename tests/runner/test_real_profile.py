@@ -22,8 +22,8 @@ FIELDS = (
     "text__query_length=64", "text__response_length=24", "text__truncate_after=0",
 )  # fmt: skip
 
-SAID = (".", "\n", " happy", " good", " love", " smile", " sad", " terrible", " cry", " red", " stone", " dark", " bright",
-        " wooden", " he", " she", " the", " was", " and", " of")  # fmt: skip
+SAID = (".", "\n", " happy", " good", " love", " smile", " sad", " terrible", " cry", " red", " stone", " dark",
+        " bright", " wooden", " he", " she", " the", " was", " and", " of")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
