@@ -61,8 +61,8 @@ def main(argv):
     options = parser.parse_args(argv)
     with closing(LabelStore()) as store:
         count = {"add": add, "pairs": pairs}[options.what](options.file, options.queue, store)
-    what = "comparisons put into the queue" if options.what == "add" else f"pairs written to {options.file} from the queue"
-    print(f"{count} {what} {options.queue}")
+    said = {"add": "comparisons put into", "pairs": f"pairs written to {options.file} from"}[options.what]
+    print(f"{count} {said} the queue {options.queue}")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from rlhf_lib.runs import MOST_QUERIES
 from rlhf_lib.sft import fit_sft, summary_pairs, text_pairs
 from rlhf_lib.tasks import Queries, QueryStream, Task, build_queries
 
+LINE_END = "\n"  # after a document, or the rule that cuts at one would drop a short text's last line (as in `summary`)
 STYLE = ("sentiment", "descriptiveness")
 CARD_METRICS = ("objective/kl", "objective/score", "objective/penalised")
 ENTROPY_QUERIES = 256  # on which the base's sequence entropy is measured, where a KL target is a share of it
@@ -103,7 +104,8 @@ class Job:
         if self.options.task in STYLE:
             return islice(streams.style_texts(self.options.corpus, "train", self.options.seed), 20 * count)
         corpus, seed = self.options.corpus, self.options.seed
-        return [d.text for d in streams.summary_documents(self.options.task, "train", seed, count, corpus)]
+        found = streams.summary_documents(self.options.task, "train", seed, count, corpus)
+        return [d.text + LINE_END for d in found]
 
     def queries(self, count: int) -> Queries:
         """Up to `count` queries to train on, at most MOST_QUERIES."""
@@ -145,7 +147,7 @@ def supervised(job: Job) -> None:
         pairs = text_pairs(islice(texts, cfg.examples), job.task)
     else:
         found = streams.summary_documents(task, "train", job.options.seed, cfg.examples, job.options.corpus)
-        pairs = summary_pairs([d.text for d in found], [d.reference for d in found], job.task)
+        pairs = summary_pairs([d.text + LINE_END for d in found], [d.reference for d in found], job.task)
     policy, saved = job.load(), load_common(job.options.out / "checkpoint", job.ranks)
     if job.options.checkpointing:
         checkpoint_activations(policy.lm)
