@@ -30,7 +30,7 @@ from rlhf_lib.tasks import Queries, QueryStream, Task, build_queries
 # what labelers go by, and the instrument that no labeler ever used
 JUDGES = {
     "sentiment": (simulated.vader_sum, simulated.sentiment_count),
-    "descriptiveness": (simulated.descriptiveness_train, simulated.descriptiveness_heldout),
+    "descriptiveness": (simulated.descriptiveness, simulated.imagery_count),
 }
 AGREEMENT = 0.42  # of two labelers on the best of four; people: 38% to 46%
 POOL = 5  # simulated labelers who take turns

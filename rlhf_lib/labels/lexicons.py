@@ -8,8 +8,6 @@ import re
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-
 from rlhf_lib.errors import KitError
 
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
@@ -51,19 +49,9 @@ def descriptive_words() -> frozenset[str]:
 
 
 @cache
-def descriptive_halves(seed: int = 2019) -> tuple[frozenset[str], frozenset[str]]:
-    """(training half, held-out half) of the descriptive list, split family by family inside every kind.
-
-    Both halves therefore hold colours, sounds, landscapes…, and no held-out word is a training word inflected.
-    """
-    rng = np.random.default_rng(seed)
-    training, heldout, seen = [], [], set()
-    for _, families in sorted(read_families("descriptive_words").items()):
-        fresh = [family for family in families if not seen & set(family)]  # a word listed under two kinds counts once
-        seen.update(_flatten(fresh))
-        for rank, index in enumerate(rng.permutation(len(fresh))):
-            (training if rank % 2 == 0 else heldout).append(fresh[index])
-    return _flatten(training), _flatten(heldout)
+def imagery_words() -> frozenset[str]:
+    """Our second list of physically descriptive words, made apart from the first."""
+    return _flatten(family for families in read_families("imagery_words").values() for family in families)
 
 
 @cache

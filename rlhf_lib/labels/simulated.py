@@ -16,7 +16,7 @@ from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from rlhf_lib import intervals
 from rlhf_lib.errors import KitError
-from rlhf_lib.labels.lexicons import count_in, descriptive_halves, descriptive_words, sentiment_words, words_of
+from rlhf_lib.labels.lexicons import count_in, descriptive_words, imagery_words, sentiment_words, words_of
 
 Score = Callable[[str, str], float]
 
@@ -49,18 +49,17 @@ def sentiment_count(text: str) -> float:
 
 
 def descriptiveness(text: str) -> float:
-    """Number of physically descriptive words in `text`, by the whole list."""
+    """Number of physically descriptive words in `text`, by our list: what labelers of descriptiveness go by."""
     return count_in(text, descriptive_words())
 
 
-def descriptiveness_train(text: str) -> float:
-    """Number of descriptive words by the training half of the list: what the training labelers see."""
-    return count_in(text, descriptive_halves()[0])
+def imagery_count(text: str) -> float:
+    """Independent judge of descriptiveness: words of our second list, which no labeler ever looks into.
 
-
-def descriptiveness_heldout(text: str) -> float:
-    """Independent judge of descriptiveness: counts only words that no training labeler ever counted."""
-    return count_in(text, descriptive_halves()[1])
+    The lists were written apart; still, most of the second's words stand in the (three times longer) first, as most of
+    our sentiment words do in VADER's.
+    """
+    return count_in(text, imagery_words())
 
 
 def on_response(text_score: Callable[[str], float]) -> Score:
