@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rlhf_lib.analysis import accuracy, report
+from rlhf_lib.analysis import estimate, report
 from rlhf_lib.errors import KitError
 from rlhf_lib.samples import FORMATS, read_samples
 
@@ -53,14 +53,14 @@ def main(argv: list[str]) -> int:
 
 def _write_estimate(samples: pd.DataFrame, judgements: pd.DataFrame, out: Path) -> None:
     """The automatic accuracy estimate and its agreement with people, as tables and on the terminal."""
-    estimate = accuracy.fit_estimate(judgements)
-    table, agreement = accuracy.estimate_accuracy(samples, estimate), estimate.validation
+    fitted = estimate.fit_estimate(judgements)
+    table, agreement = estimate.estimate_accuracy(samples, fitted), fitted.validation
     try:
         table.to_csv(out / "accuracy_estimate.csv", index=False, float_format="%.6g")
         agreement.to_csv(out / "accuracy_agreement.csv", index=False, float_format="%.6g")
     except OSError as error:
         raise KitError(f"{out} cannot be written ({error}): choose another folder with --out.") from error
-    print(f"\nAutomatic accuracy estimate ({estimate.method}):")
+    print(f"\nAutomatic accuracy estimate ({fitted.method}):")
     print(table.drop(columns="method").round(3).to_string(index=False))
     print("\nIts agreement with people, held out by document, on the sets it was fitted to (elsewhere it is unknown):")
     print(agreement.round(3).to_string(index=False))
