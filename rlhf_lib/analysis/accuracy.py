@@ -38,11 +38,13 @@ def check_rows(samples: pd.DataFrame, check: Callable) -> pd.DataFrame:
     )
 
 
-def checked_accuracy(checked: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy by a fact checker, from `check_rows`: `task, model, accurate, low, high, n, seeds, nothing_checkable`.
+def checked_accuracy(samples: pd.DataFrame, check: Callable) -> pd.DataFrame:
+    """Accuracy by a fact checker (see `check_rows`): `task, model, accurate, low, high, n, seeds, nothing_checkable`.
 
     A summary that says nothing checkable counts as not accurate; its share is shown. Intervals are those of `rates`.
+    No row where nothing has facts.
     """
+    checked = check_rows(samples, check)
     table = rates.table(rates.counts(checked, checked["accurate"])).rename(columns={"value": "accurate"})
     silent = 1 - checked.groupby(["task", "model"], sort=False)["checkable"].mean()
     silent = silent.rename("nothing_checkable").reset_index()

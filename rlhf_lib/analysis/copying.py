@@ -116,25 +116,22 @@ def copies_start(source: str, summary: str) -> bool:
 
 
 def count_copies(samples: pd.DataFrame) -> pd.DataFrame:
-    """Start-of-input copying of every row: `task, model, query_id, preamble` (bool or null), `copies_start` and
+    """Start-of-input copying of every row: `task, model, seed, query_id, preamble` (bool or null), `copies_start` and
     `copies_first_words` (the milder test: the first 5 words alone). A row's own `starts_with_preamble` goes before
     the definitions."""
-    rows = []
+    frame = samples[["task", "model", "seed", "query_id"]].reset_index(drop=True)
+    preambles, starts, words = [], [], []
     for row, summary in zip(samples.itertuples(), summaries(samples), strict=True):
         source = text.source_words(row.query, row.task)
         known = None if pd.isna(row.starts_with_preamble) else bool(row.starts_with_preamble)
-        rows.append(
-            (
-                row.task,
-                row.model,
-                row.query_id,
-                has_preamble(row.query, row.task) if known is None else known,
-                starts_with(source, first_sentence(summary)),
-                starts_with(source, text.words(summary)[:MIN_COPIED_WORDS]),
-            )
-        )
-    frame = pd.DataFrame(rows, columns=["task", "model", "query_id", "preamble", "copies_start", "copies_first_words"])
-    return frame.astype({"preamble": "boolean"})
+        preambles.append(has_preamble(row.query, row.task) if known is None else known)
+        starts.append(starts_with(source, first_sentence(summary)))
+        words.append(starts_with(source, text.words(summary)[:MIN_COPIED_WORDS]))
+    return frame.assign(
+        preamble=pd.Series(preambles, dtype="boolean"),
+        copies_start=pd.Series(starts, dtype=bool),
+        copies_first_words=pd.Series(words, dtype=bool),
+    )
 
 
 def copy_start_table(counts: pd.DataFrame) -> pd.DataFrame:

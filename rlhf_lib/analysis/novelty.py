@@ -51,12 +51,12 @@ def novel_units(source: Sequence[str], summary: str) -> tuple[np.ndarray, np.nda
 
 
 def count_novel(samples: pd.DataFrame) -> pd.DataFrame:
-    """Counts of every sample row: columns `task, model, query_id`, `novel` and `total` (int [5] each, as UNITS)."""
+    """Counts of every sample row: columns `task, model, seed, query_id`, `novel`, `total` (int [5] each, as UNITS)."""
     counts = [
         novel_units(text.source_words(row.query, row.task), summary)
         for row, summary in zip(samples.itertuples(), summaries(samples), strict=True)
     ]
-    return samples[["task", "model", "query_id"]].assign(
+    return samples[["task", "model", "seed", "query_id"]].assign(
         novel=[novel for novel, _ in counts], total=[total for _, total in counts]
     )
 

@@ -86,13 +86,14 @@ def rouge_scores(references, texts, processes: int = 2) -> np.ndarray:
 
 
 def score_samples(samples: pd.DataFrame, processes: int = 2) -> pd.DataFrame:
-    """ROUGE of every row that has a reference: `task, model, query_id, rouge1, rouge2, rougeL, rougeLsum`, 0 to 1.
+    """ROUGE of rows that have a reference: `task, model, seed, query_id, rouge1, rouge2, rougeL, rougeLsum`, 0 to 1.
 
     Lead-3 is scored like any model, from `baselines.lead3_rows`. A blank reference counts as none.
     """
     kept = samples[samples["reference"].fillna("").str.strip() != ""]
     scores = rouge_scores(kept["reference"], summaries(kept), processes)
-    return kept[["task", "model", "query_id"]].reset_index(drop=True).join(pd.DataFrame(scores, columns=METRICS))
+    about = kept[["task", "model", "seed", "query_id"]].reset_index(drop=True)
+    return about.join(pd.DataFrame(scores, columns=METRICS))
 
 
 def rouge_table(scores: pd.DataFrame, draws: int = 1000, seed: int = 0) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from rlhf_lib.plots.style import MODEL_COLOURS, MODEL_ORDER, colour_of, ordered, save_figure
 from rlhf_lib.plots.summaries import (
     accuracy_figure,
+    agreement_by_kind,
     copy_density,
     copy_map,
     copy_start_figure,
@@ -24,7 +25,7 @@ from rlhf_lib.plots.training import (
 )
 
 __all__ = [
-    "MODEL_COLOURS", "MODEL_ORDER", "accuracy_figure", "calibration_plot", "colour_of", "copy_density", "copy_map",
+    "MODEL_COLOURS", "MODEL_ORDER", "accuracy_figure", "agreement_by_kind", "calibration_plot", "colour_of", "copy_density", "copy_map",
     "copy_start_figure", "learning_curve", "novelty_figure", "ordered", "ppo_curves", "preference_by_labels",
     "preference_matrix", "reward_accuracy_by_labels", "reward_kl_frontier", "rouge_against_preference", "rouge_bars",
     "samples_side_by_side", "save_figure", "sign_flip", "strategies_by_budget",

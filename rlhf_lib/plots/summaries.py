@@ -29,7 +29,7 @@ def novelty_figure(data: pd.DataFrame) -> Figure:
     """Share of n-grams and sentences that are not in the source, a panel a task, a colour a model.
 
     Columns: `task, model, unit` ("1-gram" … "4-gram", "sentence"), `novelty` (0 to 1), optional `low, high` (95%)
-    and `published` (0 to 1, drawn as open marks).
+    and `published` (0 to 1, drawn as open marks) or `recorded` (pale squares), in this and the figures like it.
     """
     require_columns(data, ["task", "model", "unit", "novelty"], "novelty_figure")
     return _dots_by_unit(data, "unit", "novelty", "share not in the source")
@@ -55,8 +55,7 @@ def rouge_bars(data: pd.DataFrame) -> Figure:
                 yerr=error_lengths(rows, "score"),
                 error_kw={"linewidth": 1, "ecolor": "#555555"},
             )
-            if "published" in rows:
-                axis.plot(places, rows["published"], label="published", **(PUBLISHED_MARK | {"markersize": 4}))
+            _beside_dots(axis, places, rows, colours[model])
         axis.set(title=task_title(task), xlabel="", ylabel="F1 × 100" if task == tasks[0] else "")
         axis.set_xticks(range(len(metrics)), [METRIC_TITLES.get(m, m) for m in metrics])
         axis.grid(visible=False, axis="x")
@@ -227,8 +226,36 @@ def preference_matrix(data: pd.DataFrame) -> Figure:
     return figure
 
 
+LABEL_KINDS = {"best_of_4": "best of four", "description": "problem tags", "correction": "corrections"}
+
+
+def agreement_by_kind(data: pd.DataFrame) -> Figure:
+    """Do two labelers agree? A bar a kind of label, raw at the left with its chance marked, beyond chance at the right.
+
+    Columns: `kind`, `agreement`, `chance`, `beyond_chance` (shares, 1: always), optional `low, high` of the agreement.
+    """
+    require_columns(data, ["kind", "agreement", "chance", "beyond_chance"], "agreement_by_kind")
+    figure, axes = new_figure(1, 2, width=4.2, height=3.0, sharey=True)
+    names, places = [LABEL_KINDS.get(kind, kind) for kind in data["kind"]], np.arange(len(data))
+    raw, beyond = axes[0]
+    raw.bar(places, data["agreement"], 0.6, color="#56B4E9", yerr=error_lengths(data, "agreement"), capsize=3)
+    raw.plot(places, data["chance"], "_", color="black", markersize=26, markeredgewidth=2, label="chance")
+    beyond.bar(places, data["beyond_chance"], 0.6, color="#0072B2")
+    for axis, title in ((raw, "two labelers agree"), (beyond, "… beyond chance")):
+        axis.set_xticks(places, names)
+        axis.set(title=title, xlabel="")
+        axis.grid(visible=False, axis="x")
+        percent_axis(axis)
+    raw.set_ylabel("share of pairs")
+    raw.legend(frameon=False, loc="upper left")
+    return figure
+
+
 def _dots_by_unit(data: pd.DataFrame, unit: str, value: str, ylabel: str) -> Figure:
-    """Shares with intervals, a group of dots a unit, a colour a model, a panel a task; published as open marks."""
+    """Shares with intervals, a group of dots a unit, a colour a model, a panel a task.
+
+    `published`, where given, as open marks; `recorded` as pale squares behind the dots.
+    """
     tasks, colours = list(dict.fromkeys(data["task"])), colours_for(data["model"])
     units = list(dict.fromkeys(data[unit]))
     figure, axes = new_figure(1, len(tasks), width=5.2, height=3.6, sharey=True)
@@ -244,8 +271,7 @@ def _dots_by_unit(data: pd.DataFrame, unit: str, value: str, ylabel: str) -> Fig
                 color=colours[model],
                 label=model,
             )
-            if "published" in rows and rows["published"].notna().any():
-                axis.plot(places, rows["published"], label="published", **PUBLISHED_MARK)
+            _beside_dots(axis, places, rows, colours[model])
         for edge in np.arange(len(units) - 1) + 0.5:
             axis.axvline(edge, color="#DDDDDD", linewidth=0.8)
         percent_axis(axis, "y", -0.03, 1.03)
@@ -255,6 +281,14 @@ def _dots_by_unit(data: pd.DataFrame, unit: str, value: str, ylabel: str) -> Fig
         axis.set(title=task_title(task), xlabel="", ylabel=ylabel if task == tasks[0] else "")
     figure_legend(figure, axes)
     return figure
+
+
+def _beside_dots(axis, places: np.ndarray, rows: pd.DataFrame, colour: str) -> None:
+    """What a dot is held against, at its own place: the recorded sweep and the published number."""
+    if "recorded" in rows and rows["recorded"].notna().any():
+        axis.plot(places, rows["recorded"], "s", color=colour, alpha=0.35, markersize=9, zorder=1, label="recorded")
+    if "published" in rows and rows["published"].notna().any():
+        axis.plot(places, rows["published"], label="published", **PUBLISHED_MARK)
 
 
 def _beside(data: pd.DataFrame, unit: str, units: list) -> Iterator[tuple[str, pd.DataFrame, np.ndarray]]:

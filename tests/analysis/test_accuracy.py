@@ -21,10 +21,10 @@ def test_checked_accuracy_counts_silence_as_untrue():
         for i, r in enumerate(("yes", "no", "hello", "yes"))
     ]
     rows.append({"task": "cnndm", "model": "m", "query": "q", "response": "no facts known"})
-    table = accuracy.checked_accuracy(accuracy.check_rows(samples_frame(rows), check)).iloc[0]
+    table = accuracy.checked_accuracy(samples_frame(rows), check).iloc[0]
     assert (table["accurate"], table["nothing_checkable"], table["n"]) == (0.5, 0.25, 4)
     assert table["low"] < 0.5 < table["high"]
-    assert accuracy.check_rows(samples_frame(rows[-1:]), check).empty
+    assert accuracy.checked_accuracy(samples_frame(rows[-1:]), check).empty
 
 
 def rows_to_judge(count=50):
