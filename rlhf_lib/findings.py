@@ -10,7 +10,7 @@ import pandas as pd
 from rlhf_lib import claims, manifest
 from rlhf_lib.analysis import baselines, preference, rates
 from rlhf_lib.errors import KitError
-from rlhf_lib.samples import read_samples
+from rlhf_lib.samples import read_samples, summaries
 
 TASKS = ("cnndm", "tldr")
 RECORDED = manifest.ROOT / "data" / "recorded" / "summary_samples.parquet"
@@ -18,20 +18,20 @@ RECORDED = manifest.ROOT / "data" / "recorded" / "summary_samples.parquet"
 
 def summary_runs(folder: Path, profile: str, model: str, corpus: str, seeds, tasks: str = "") -> list:
     """One `SummaryRun` a task and seed, the first seed of every task first; `tasks`: "cnndm, tldr", or "" for both."""
-    from rlhf_lib.summary import SummaryRun  # torch, and only where something has to be made
-
     names = [name.strip() for name in tasks.split(",")] if tasks else list(TASKS)
     unknown = [name for name in names if name not in TASKS]
     if unknown:
         raise KitError(f"There is no summary task '{unknown[0]}'; choose of {', '.join(TASKS)}.")
+    from rlhf_lib.summary import SummaryRun  # torch, and only where something has to be made
+
     return [SummaryRun(folder, name, profile, model, corpus, seed) for seed in seeds for name in names]
 
 
 def open_samples(samples: str, runs: list) -> pd.DataFrame:
     """The sample rows to look at: those of the file `samples` where one is given, else those of the runs.
 
-    References and lead-3 stand beside them, once a task. Rows of one query are neighbours, so that the work on a source
-    is done once.
+    References and lead-3 stand beside them, once a task; `summary` is the text that is judged. Rows of one query are
+    neighbours, so that the work on a source is done once.
     """
     if samples:
         rows = baselines.with_baselines(read_samples(samples))
@@ -40,6 +40,7 @@ def open_samples(samples: str, runs: list) -> pd.DataFrame:
         firsts = {run.task_name: run for run in reversed(runs)}
         parts = [run.with_baselines(rows[rows["task"] == task]) for task, run in sorted(firsts.items())]
         rows = pd.concat(parts, ignore_index=True)
+    rows = rows.assign(summary=summaries(rows))
     return rows.sort_values(["task", "query_id"], kind="stable", ignore_index=True)
 
 
@@ -147,12 +148,12 @@ def base_fours(run, count: int) -> tuple[list[dict], dict[str, dict]]:
 
     def make(path: Path) -> None:
         rows = collect.comparisons(run.base[0], run.some_queries(count, "train", 500), run.task, 13)
-        manifest.write_json(path, rows)
+        manifest.write_json(path, {"rows": rows})
 
     where = manifest.cached(run.run_dir, f"samples/{run.task_name}_fours.json", run._inputs(count=count), make,
                             ("collect", "corpora.streams"))  # fmt: skip
     sources = run.sources(count, "train", 500)
-    return manifest.read_json(where), {query: s.facts for query, s in sources.items() if s.facts is not None}
+    return manifest.read_json(where)["rows"], {query: s.facts for query, s in sources.items() if s.facts is not None}
 
 
 SLIPS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
@@ -210,13 +211,14 @@ def verdicts_of(labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def agreement_by_kind(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Agreement a kind of label: `kind, agreement, low, high, chance, beyond_chance, items`.
+    """Agreement a kind of label: `kind, agreement, low, high, chance, beyond_chance, beyond_low, beyond_high, items`.
 
     `beyond_chance` is (agreement - chance) / (1 - chance): kinds with other chances can be held against one another.
     """
     rows = []
     for kind, group in verdicts.groupby("kind", sort=False):
         share, chance = preference.agreement(group), preference.chance_agreement(group)
-        beyond = (share.value - chance) / (1 - chance) if chance < 1 else float("nan")
-        rows.append((kind, *share, chance, beyond, group["item"].nunique()))
-    return pd.DataFrame(rows, columns=["kind", "agreement", "low", "high", "chance", "beyond_chance", "items"])
+        beyond = [(value - chance) / (1 - chance) if chance < 1 else float("nan") for value in share]
+        rows.append((kind, *share, chance, *beyond, group["item"].nunique()))
+    columns = ["kind", "agreement", "low", "high", "chance", "beyond_chance", "beyond_low", "beyond_high", "items"]
+    return pd.DataFrame(rows, columns=columns)

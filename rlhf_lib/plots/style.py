@@ -26,6 +26,7 @@ from rlhf_lib.errors import KitError
 MODEL_COLOURS = {
     "reference": "#000000",
     "lead-3": "#CC79A7",
+    "lead-3 uncapped": "#7A3E63",  # the same hue, darker
     "zero-shot": "#8C8C8C",
     "supervised": "#56B4E9",
     "supervised + fine-tuned": "#0072B2",

@@ -11,6 +11,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from rlhf_lib.plots.style import (
+    LABELER_COLOURS,
     PUBLISHED_MARK,
     colours_for,
     error_lengths,
@@ -92,6 +93,7 @@ def copy_map(data: pd.DataFrame, max_position: int = 500, contexts: int = 200) -
             )
             axis.set_title(model, fontsize=9)
             axis.tick_params(labelsize=7)
+            axis.yaxis.get_major_locator().set_params(integer=True)
             axis.set_xlabel("source position (bigrams)", fontsize=8)
             axis.grid(visible=False)
         row[0].set_ylabel(f"{task_title(task)}\ncontexts, sorted")
@@ -181,14 +183,19 @@ def rouge_against_preference(data: pd.DataFrame) -> Figure:
                 label=model,
             )
         axis.axhline(0.5, color="black", linewidth=1, linestyle=":")
-        percent_axis(axis)
+        percent_axis(axis, "y", -0.04, 1.04)
         axis.set(
-            title=f"{labeler} labelers",
+            title=labeler_title(labeler),
             xlabel="mean of ROUGE-1, -2, -L (F1 × 100)",
             ylabel="preferred to the reference" if labeler == labelers[0] else "",
         )
     figure_legend(figure, axes)
     return figure
+
+
+def labeler_title(labeler: str) -> str:
+    """The words over a labeler's panel: the kit's own labelers are simulated, and said to be."""
+    return f"{labeler} labelers (simulated)" if labeler in LABELER_COLOURS else labeler
 
 
 def preference_matrix(data: pd.DataFrame) -> Figure:
@@ -219,7 +226,7 @@ def preference_matrix(data: pd.DataFrame) -> Figure:
             cbar=labeler == labelers[-1],
             cbar_kws={"label": "row preferred to column (%)", "shrink": 0.7},
         )
-        axis.set(title=f"{labeler} labelers" if labeler else "", xlabel="", ylabel="")
+        axis.set(title=labeler_title(labeler), xlabel="", ylabel="")
         axis.grid(visible=False)
         axis.set_xticks(axis.get_xticks(), models, rotation=40, ha="right", rotation_mode="anchor")
         axis.tick_params(axis="y", rotation=0)

@@ -196,3 +196,11 @@ def strategies():
         for i, n in enumerate((500, 1000, 2000, 4000))
     ]
     return with_interval(pd.DataFrame(rows, columns=["labels", "run", "metric", "value"]), "value", 0.02)
+
+
+def agreement_by_kind():
+    rows = [("best_of_4", 0.46, 0.25), ("description", 0.7, 0.4), ("correction", 0.6, 0.2)]
+    data = pd.DataFrame(rows, columns=["kind", "agreement", "chance"])
+    return with_interval(
+        data.assign(beyond_chance=(data["agreement"] - data["chance"]) / (1 - data["chance"])), "agreement"
+    )

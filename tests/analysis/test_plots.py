@@ -29,6 +29,7 @@ FIGURES = {
     "rouge_against_preference": lambda: plots.rouge_against_preference(made_up.rouge_and_preference()),
     "strategies_by_budget": lambda: plots.strategies_by_budget(made_up.strategies()),
     "rouge_bars": lambda: plots.rouge_bars(made_up.rouge()),
+    "agreement_by_kind": lambda: plots.agreement_by_kind(made_up.agreement_by_kind()),
 }
 
 
@@ -134,3 +135,16 @@ def test_a_notebook_can_show_a_figure_once():
     figure = plots.copy_density(made_up.density())
     assert figure._repr_png_().startswith(b"\x89PNG")
     assert pyplot.get_fignums() == []
+
+
+def test_recorded_values_are_pale_squares_behind_the_dots():
+    data = made_up.novelty()
+    axis = plots.novelty_figure(data.assign(recorded=data["novelty"] + 0.01)).axes[0]
+    squares = [line for line in axis.lines if line.get_marker() == "s"]
+    assert len(squares) == 5 and all(line.get_alpha() < 0.5 for line in squares)
+    assert np.allclose(squares[0].get_ydata(), data.query("task == 'cnndm' and model == 'reference'")["novelty"] + 0.01)
+
+
+def test_simulated_labelers_are_called_simulated():
+    titles = [axis.get_title() for axis in plots.preference_matrix(made_up.preferences()).axes[:2]]
+    assert titles == ["hurried labelers (simulated)", "careful labelers (simulated)"]

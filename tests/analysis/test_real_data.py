@@ -1,54 +1,19 @@
 """The analyses on real articles, posts and human judgements (shared/real): published numbers come out again."""
 
-import gzip
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from rlhf_lib.analysis import baselines, copying, estimate, novelty, preference, rouge, stats, text
-from rlhf_lib.samples import samples_frame
+from rlhf_lib.analysis import real as texts
+from rlhf_lib.errors import KitError
 
 # AUC of plain bigram containment (real/README.md), the floor of the automatic estimate.
 FLOORS = {"summeval/summary": 0.79, "qags/summary": 0.82, "qags/sentence": 0.82, "xsumfaith/summary": 0.71}
 
 
-def load(real, name):
-    with gzip.open(real / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
-
-
-def articles(real):
-    """The raw rows: cased, not tokenised, nearly all CNN, highlights with detached full stops."""
-    rows = [r for r in load(real, "cnndm_real") if r["cased"] and not r["tokenized"]]
-    return samples_frame(
-        {
-            "task": "cnndm",
-            "model": "none",
-            "query": r["article"],
-            "response": "",
-            "reference": "\n".join(r["highlights"]),
-        }
-        for r in rows
-    )
-
-
-def posts(real):
-    return samples_frame(
-        {
-            "task": "tldr",
-            "model": "ppo-1.3B",
-            "query": r["post"],
-            "reference": r["summary"],
-            "response": r["ppo_1b_summary"],
-        }
-        for r in load(real, "tldr_real")
-    )
-
-
 def test_sentence_novelty_of_references_is_the_posts(real):
-    rows = pd.concat([baselines.reference_rows(articles(real)), baselines.reference_rows(posts(real))])
+    rows = pd.concat([baselines.reference_rows(texts.articles(real)), baselines.reference_rows(texts.posts(real))])
     table = novelty.novelty_table(novelty.count_novel(rows), draws=200).set_index(["task", "unit"])
     for task, published in (("cnndm", 0.967), ("tldr", 0.989)):
         row = table.loc[(task, "sentence")]
@@ -56,7 +21,7 @@ def test_sentence_novelty_of_references_is_the_posts(real):
 
 
 def test_without_normalising_every_highlight_looks_novel(real):
-    frame = articles(real)
+    frame = texts.articles(real)
     raw = [
         line not in query
         for query, reference in zip(frame["query"], frame["reference"], strict=True)
@@ -67,27 +32,23 @@ def test_without_normalising_every_highlight_looks_novel(real):
 
 
 def test_lead3_rouge_is_the_literatures_for_cnn(real):
-    scores = rouge.score_samples(baselines.lead3_rows(articles(real)), processes=1)
+    scores = rouge.score_samples(baselines.lead3_rows(texts.articles(real)), processes=1)
     got = 100 * scores[["rouge1", "rouge2", "rougeLsum"]].mean()
     assert np.abs(got.to_numpy() - rouge.PUBLISHED_LEAD3["cnn"]).max() < 2, got.tolist()
 
 
 def test_preambles_are_those_marked_in_the_files(real):
-    for row in load(real, "cnndm_real"):
+    for row in texts.rows_of(real, "cnndm_real"):
         assert copying.has_preamble(row["article"], "cnndm") == row["colon_in_first_3_words"]
-    for row in load(real, "tldr_real"):
+    for row in texts.rows_of(real, "tldr_real"):
         assert copying.has_preamble(row["post"], "tldr") == row["preamble_start"]
 
 
 @pytest.mark.parametrize("systems", [8, pytest.param(25, marks=pytest.mark.slow)])
 def test_rouge_agrees_with_the_official_script(real, systems):
-    rows = [(r, s) for r in load(real, "realsumm_cnndm") for s in r["systems"][:systems]]
-    ours = rouge.rouge_scores(
-        ["\n".join(r["reference_sents"]) for r, _ in rows],
-        ["\n".join(s["summary_sents"]) for _, s in rows],
-        processes=1,
-    )
-    official = np.array([[s[f"rouge_{kind}_f_score"] for kind in "12l"] for _, s in rows])
+    rows = texts.official_rouge(real, systems)
+    ours = rouge.rouge_scores(rows["reference"], rows["summary"], processes=1)
+    official = rows[["rouge1", "rouge2", "rougeL"]].to_numpy()
     for mine, its, correlation, gap in ((0, 0, 0.98, 1.0), (1, 1, 0.99, 0.5), (3, 2, 0.93, 2.0)):
         assert np.corrcoef(ours[:, mine], official[:, its])[0, 1] > correlation
         assert 100 * abs(ours[:, mine].mean() - official[:, its].mean()) < gap
@@ -96,20 +57,14 @@ def test_rouge_agrees_with_the_official_script(real, systems):
 def test_alignment_of_real_summaries_equals_the_oracle(real):
     from tests.analysis.test_copying import lcs_length
 
-    for row in load(real, "realsumm_cnndm")[:3]:
+    for row in texts.rows_of(real, "realsumm_cnndm")[:3]:
         for system in row["systems"][:2]:
             pair = copying.coded_bigrams(text.words(row["article"]), text.words(" ".join(system["summary_sents"])))
             assert len(copying.lcs_positions(*pair)) == lcs_length(*pair)
 
 
-def judgements(real, each):
-    data = pd.DataFrame(load(real, "human_faithfulness"))[["dataset", "level", "source", "summary", "label"]]
-    groups = data.groupby(["dataset", "level"], sort=False)
-    return pd.concat([g if each is None else g.sample(min(each, len(g)), random_state=0) for _, g in groups])
-
-
 def test_estimate_is_at_the_floor_on_a_subsample(real):
-    data = judgements(real, 150)
+    data = texts.judgements(real, 150)
     table = estimate.feature_table(data["source"], data["summary"])
     got = estimate.cross_validate(data, table, folds=3).set_index("set")
     assert set(got.index) == set(FLOORS)
@@ -121,7 +76,7 @@ def test_estimate_is_at_the_floor_on_a_subsample(real):
 @pytest.mark.slow
 def test_estimate_reaches_the_floor_on_every_set_or_says_so(real):
     """Nested: what is tested chose nothing. Where one set stays below its floor, the floor is what is fitted."""
-    fitted = estimate.fit_estimate(judgements(real, None))
+    fitted = estimate.fit_estimate(texts.judgements(real, None))
     got = fitted.validation.set_index("set")
     for name, floor in FLOORS.items():
         assert got.loc[name, "floor_auc"] == pytest.approx(floor, abs=0.015), got
@@ -132,18 +87,10 @@ def test_estimate_reaches_the_floor_on_every_set_or_says_so(real):
 
 
 def test_copy_preference_of_real_people_on_news(real):
-    rows = load(real, "prefs_news_pairwise_human")
     for question in ("overall", "informative"):
-        pairs = pd.DataFrame(
-            {
-                "source": [r["article"] for r in rows],
-                "choice": [r[question] for r in rows],
-                "summary_a": [r["summary_a"] for r in rows],
-                "summary_b": [r["summary_b"] for r in rows],
-            }
-        )
-        value, low, high = preference.copy_preference(pairs)
+        value, low, high = preference.copy_preference(texts.news_choices(real, question))
         assert 0.45 < value < 0.7 and low < value < high and high - low < 0.25
+    rows = texts.rows_of(real, "prefs_news_pairwise_human")
     verdicts = pd.DataFrame(
         {
             "item": [(r["article_id"], r["writer_id"]) for r in rows],
@@ -153,3 +100,10 @@ def test_copy_preference_of_real_people_on_news(real):
     )
     assert isinstance(preference.agreement(verdicts), stats.Interval)
     assert 0.3 < preference.agreement(verdicts).value < 0.5
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(KitError, match="no folder .*nowhere"):
+        texts.folder(tmp_path / "nowhere")
+    with pytest.raises(KitError, match="cnndm_real.jsonl.gz cannot be read"):
+        texts.articles(tmp_path)

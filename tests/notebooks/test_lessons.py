@@ -97,9 +97,9 @@ def test_links_are_alive(path):
 
 @lessons
 def test_previous_next_and_contents(path):
-    place = LESSONS.index(path)
-    first = source(cells_of(path)[0])
-    near = [LESSONS[i].name for i in (place - 1, place + 1) if 0 <= i < len(LESSONS)]
+    listed = sorted(planned())
+    place, first = listed.index(path.stem), source(cells_of(path)[0])
+    near = [f"{listed[i]}.ipynb" for i in (place - 1, place + 1) if 0 <= i < len(listed)]
     missing = [name for name in near if f"({name})" not in first]
     assert missing == [], "the title cell links to the lesson before and the one after"
     assert "Contents" in first
