@@ -1,57 +1,67 @@
 """Automatic pulls of the Andon cord: monitors that watch a PPO run and say in one sentence what is wrong.
 
-A monitor is a function (rows, state) -> sentence or None; rows are the metrics of all updates so far, this one last.
-`Watch` is the callback that asks them after each update. Thresholds are the constants below: set by hand and tried on a
-test-sized random model only, not yet calibrated on seeds 1-3 of real runs as they are meant to be.
-
-Shapes: n pairs, Q query tokens, R response tokens, B episodes an update.
+A monitor measures one number after each update, larger is sicker, and speaks when it is above its bound. `Watch` is the
+callback that asks them. The bounds are not typed here: `python -m rlhf_lib calibrate` measures healthy and broken runs
+of seeds 1-3, puts each bound between them, and tries it on seeds that it has not seen (see `calibration.py`).
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from rlhf_lib import manifest
 from rlhf_lib.errors import KitError
 from rlhf_lib.labels.schema import Event
 from rlhf_lib.labels.store import LabelStore
 from rlhf_lib.policy import Policy
 from rlhf_lib.ppo import ScoreFn
-from rlhf_lib.profiles import PPOConfig
-from rlhf_lib.reward import Comparisons
+from rlhf_lib.probe import Probe, effect, log_likelihoods, log_ratio_gaps, right_orders
 from rlhf_lib.tasks import Task
 from rlhf_lib.training import StopTraining, TrainState
 
 Rows = Sequence[dict]
-Monitor = Callable[[Rows, TrainState], str | None]
+Measure = Callable[[Rows, TrainState], float | None]
 
+CALIBRATION = manifest.ROOT / "data" / "recorded" / "monitors_calibration.json"
 WINDOW = 5  # updates that are averaged before something is compared
-SCORE_DROP = 0.5  # score units (1 = standard deviation of reference scores) below the first updates ...
-SCORE_DROP_ERRORS = 4.0  # ... and as many standard errors
-KL_OVER_TARGET = 3.0  # times the target
-KL_OVER_ENTROPY = 1.5  # times the first update's sequence entropy, where there is no target
-NEGATIVE_KL = -0.3  # nats a sequence ...
-NEGATIVE_KL_ERRORS = 4.0  # ... and as many standard errors below 0
-ENTROPY_SHARE = 0.1  # of the first update's sequence entropy
-REPEATED_SHARE = 0.5  # of a response's 4-grams that it already held
-SAME_SHARE = 0.5  # of a batch's responses that stand in it more than once
-PENALISED_SHARE = 0.95  # of responses, over PENALISED_WINDOW updates
-PENALISED_RISE = 0.4  # above the first updates
+SHORT = 3  # updates, where one alone would be chance
+ERRORS = 4.0  # standard errors that a mean is given for its noise
 PENALISED_WINDOW = 10  # updates
-PROBE_PAIRS = 256
 PROBE_ERRORS = 3.5  # standard errors below one half that a score's share of rightly ordered pairs may not reach
-PROBE_EVERY = 5  # updates between two looks at the policy's log-ratios
-RATIO_ERRORS = 4.0  # standard errors below 0 of the mean difference of log-ratios ...
-RATIO_LOOKS = 3  # ... so many looks in a row
+EAGER = 10  # updates in which the policy's log-ratios are looked at each time; afterwards ...
+LOOK_EVERY = 5  # ... every so many
+LOOKS = 3  # looks that are averaged
 
 
-def last(rows: Rows, name: str, n: int) -> list[float]:
-    """A metric over the last n updates; fewer at the start of a run."""
-    return [row[name] for row in rows[-n:] if name in row]
+@dataclass(frozen=True)
+class Monitor:
+    """One thing that is watched: its number, the bound, and the sentence, which may name {value} and {bound}."""
+
+    name: str
+    measure: Measure
+    bound: float
+    sentence: str
+
+    def __call__(self, rows: Rows, state: TrainState) -> str | None:
+        """What is wrong after this update, in one sentence, or None. rows: all updates' metrics, this one last."""
+        return self.judge(self.measure(rows, state))
+
+    def judge(self, value: float | None) -> str | None:
+        """The sentence for a measured number, if it is above the bound."""
+        if value is None or not value > self.bound:
+            return None
+        return self.sentence.format(value=value, bound=self.bound)
+
+
+def last(rows: Rows, name: str, n: int) -> list[float] | None:
+    """A metric over the last n updates; None while there are fewer."""
+    return [row[name] for row in rows[-n:]] if len(rows) >= n else None
 
 
 def standard_error(values: Sequence[float]) -> float:
@@ -59,74 +69,48 @@ def standard_error(values: Sequence[float]) -> float:
     return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.inf
 
 
-# -- monitors on the metrics -------------------------------------------------------------------------------------------
+# -- numbers from the metrics ------------------------------------------------------------------------------------------
 
 
-def not_finite(rows: Rows, state: TrainState) -> str | None:
-    """A number that is NaN or infinite."""
-    bad = [name for name, value in rows[-1].items() if isinstance(value, float) and not math.isfinite(value)]
-    return f"{bad[0]} is {rows[-1][bad[0]]}: from here on nothing can be learned." if bad else None
+def not_finite(rows: Rows, state: TrainState) -> float:
+    """How many numbers of the update are NaN or infinite."""
+    return float(sum(isinstance(value, float) and not math.isfinite(value) for value in rows[-1].values()))
 
 
-def score_falls(rows: Rows, state: TrainState) -> str | None:
-    """The mean score of the last updates below that of the first, by more than noise."""
-    early, late = [r["objective/score"] for r in rows[:WINDOW]], last(rows, "objective/score", WINDOW)
+def score_drop(rows: Rows, state: TrainState) -> float | None:
+    """How far the score of the last updates lies below that of the first, beyond noise (score units)."""
     if len(rows) < 2 * WINDOW:
         return None
-    before, now = statistics.fmean(early), statistics.fmean(late)
-    error = math.hypot(standard_error(early), standard_error(late))
-    if before - now <= max(SCORE_DROP, SCORE_DROP_ERRORS * error):
-        return None
-    return f"The score fell from {before:.2f} to {now:.2f} where it should rise: the policy learns to be worse."
+    early, late = [r["objective/score"] for r in rows[:WINDOW]], last(rows, "objective/score", WINDOW)
+    noise = math.hypot(standard_error(early), standard_error(late))
+    return statistics.fmean(early) - statistics.fmean(late) - ERRORS * noise
 
 
-def kl_too_high(target: float | None = None) -> Monitor:
-    """KL above its bound: a multiple of the target (nats a sequence), or of the first update's entropy without one."""
-
-    def monitor(rows: Rows, state: TrainState) -> str | None:
-        bound = KL_OVER_TARGET * target if target else KL_OVER_ENTROPY * rows[0]["objective/entropy"]
-        kl = statistics.fmean(last(rows, "objective/kl", 3))
-        if len(rows) < 3 or kl <= bound:
-            return None
-        return f"The KL from the base model is {kl:.1f} nats, above its bound of {bound:.1f}: the policy runs away."
-
-    return monitor
+def kl_share(rows: Rows, state: TrainState) -> float | None:
+    """KL over the last updates, as a share of the base's entropy (both nats a response)."""
+    kls = last(rows, "objective/kl", SHORT)
+    return statistics.fmean(kls) / rows[0]["objective/entropy"] if kls else None
 
 
-def kl_negative(rows: Rows, state: TrainState) -> str | None:
-    """KL below zero by more than the noise of its estimator, which no pair of distributions can have."""
+def negative_kl(rows: Rows, state: TrainState) -> float | None:
+    """How far the KL lies below 0, beyond its estimator's noise, nats: no pair of distributions has that."""
     kls = last(rows, "objective/kl", WINDOW)
-    mean = statistics.fmean(kls)
-    if len(kls) < WINDOW or mean >= min(NEGATIVE_KL, -NEGATIVE_KL_ERRORS * standard_error(kls)):
-        return None
-    return (
-        f"The estimated KL is {mean:.2f} nats, which cannot be: sampling and scoring disagree "
-        "(temperature, top-k, padding, or the order of policy and reference)."
-    )
+    return -statistics.fmean(kls) - ERRORS * standard_error(kls) if kls else None
 
 
-def entropy_collapses(rows: Rows, state: TrainState) -> str | None:
-    """Sequence entropy at a small share of the first update's."""
-    first, now = rows[0]["objective/entropy"], statistics.fmean(last(rows, "objective/entropy", 3))
-    if len(rows) < 3 or now >= ENTROPY_SHARE * first:
-        return None
-    return f"The entropy fell from {first:.1f} to {now:.1f} nats: the policy says one thing over and over."
+def entropy_lost(rows: Rows, state: TrainState) -> float | None:
+    """Share of the first update's sequence entropy that is gone."""
+    now = last(rows, "objective/entropy", SHORT)
+    return 1.0 - statistics.fmean(now) / rows[0]["objective/entropy"] if now else None
 
 
-def too_many_penalised(rows: Rows, state: TrainState) -> str | None:
-    """Nearly all responses miss the truncation rule, or many more than at first."""
-    recent = last(rows, "objective/penalised", PENALISED_WINDOW)
-    if len(recent) < PENALISED_WINDOW:
-        return None
-    first, now = statistics.fmean(r["objective/penalised"] for r in rows[:WINDOW]), statistics.fmean(recent)
-    if now > PENALISED_SHARE:
-        return f"{now:.0%} of the responses end too late and get the penalty: the reward model is never heard."
-    if now - first > PENALISED_RISE:
-        return f"Penalised responses rose from {first:.0%} to {now:.0%}: the policy unlearns to end in time."
-    return None
+def penalised(rows: Rows, state: TrainState) -> float | None:
+    """Share of responses that miss the truncation rule, over many updates."""
+    shares = last(rows, "objective/penalised", PENALISED_WINDOW)
+    return statistics.fmean(shares) if shares else None
 
 
-# -- monitors on the samples -------------------------------------------------------------------------------------------
+# -- numbers from the samples ------------------------------------------------------------------------------------------
 
 
 def repeated_share(responses: torch.Tensor, n: int = 4) -> torch.Tensor:
@@ -138,148 +122,153 @@ def repeated_share(responses: torch.Tensor, n: int = 4) -> torch.Tensor:
     return torch.tensor(shares)
 
 
-def repetition(rows: Rows, state: TrainState) -> str | None:
-    """Responses that go round in circles, or a batch that says the same to different prompts."""
+def circles(rows: Rows, state: TrainState) -> float | None:
+    """Mean share of a response's four-token sequences that it already held."""
+    responses = state.data.get("responses")
+    return None if responses is None else float(repeated_share(responses).mean())
+
+
+def sameness(rows: Rows, state: TrainState) -> float | None:
+    """Share of a batch's responses that stand in it more than once."""
     responses = state.data.get("responses")
     if responses is None:
         return None
-    circles = float(repeated_share(responses).mean())
-    if circles > REPEATED_SHARE:
-        return f"{circles:.0%} of the four-token sequences repeat what the same response said before."
     _, counts = torch.unique(responses, dim=0, return_counts=True)
-    same = float(counts[counts > 1].sum()) / len(responses)
-    if same > SAME_SHARE:
-        return f"{same:.0%} of a batch's responses are said to more than one prompt."
-    return None
+    return float(counts[counts > 1].sum()) / len(responses)
 
 
-# -- the probe: pairs labeled beforehand -------------------------------------------------------------------------------
+# -- numbers from the probe --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Probe:
-    """A better and a worse response to each of n queries, labeled before the training; the queries are held out.
+def wrong_order(probe: Probe, score_fn: ScoreFn) -> Measure:
+    """Standard errors by which the score orders fewer than half of the pairs rightly; asked once, it cannot change."""
+    asked: list[float] = []
 
-    query_ids, query_mask: [n, Q] left-padded; the others [n, R], right-padded and cut as the reward model reads them.
-    """
-
-    query_ids: torch.Tensor
-    query_mask: torch.Tensor
-    best: torch.Tensor
-    best_mask: torch.Tensor
-    worst: torch.Tensor
-    worst_mask: torch.Tensor
-
-
-def probe_from_labels(data: Comparisons, worst: torch.Tensor | None = None, pairs: int = PROBE_PAIRS) -> Probe:
-    """The first `pairs` comparisons as pairs: the pick, and `worst` [n] (index), or without it the response after it.
-
-    Raises KitError if a worst response is the best one.
-    """
-    rows, best = torch.arange(len(data)), data.best.cpu()
-    worst = (best + 1) % 4 if worst is None else worst.cpu()
-    if bool((best == worst).any()):
-        raise KitError("A probe pair has the same response as best and as worst; give the index of another one.")
-    take = slice(pairs)
-    texts = (data.response_ids[rows, best], data.response_mask[rows, best])
-    others = (data.response_ids[rows, worst], data.response_mask[rows, worst])
-    return Probe(*(part[take] for part in (data.query_ids, data.query_mask, *texts, *others)))
-
-
-@torch.no_grad()
-def right_orders(probe: Probe, score_fn: ScoreFn, chunk: int = 64) -> int:
-    """In how many pairs the score prefers the better response."""
-    right = 0
-    for i in torch.arange(len(probe.best)).split(chunk):
-        queries = probe.query_ids[i], probe.query_mask[i]
-        better = score_fn(*queries, probe.best[i], probe.best_mask[i])
-        right += int((better > score_fn(*queries, probe.worst[i], probe.worst_mask[i])).sum())
-    return right
-
-
-def score_order(probe: Probe, score_fn: ScoreFn) -> Monitor:
-    """The score has to order the pairs better than chance does; asked once, for the score does not change in a run."""
-    asked: list[int] = []
-
-    def monitor(rows: Rows, state: TrainState) -> str | None:
+    def measure(rows: Rows, state: TrainState) -> float:
         if not asked:
-            asked.append(right_orders(probe, score_fn))
-        right, n = asked[0], len(probe.best)
-        if right / n >= 0.5 - PROBE_ERRORS * 0.5 / math.sqrt(n):
+            n = len(probe)
+            asked.append((0.5 - right_orders(probe, score_fn) / n) * 2 * math.sqrt(n))
+        return asked[0]
+
+    return measure
+
+
+def moves_to_worse(probe: Probe, reference: Policy, task: Task) -> Measure:
+    """How clearly the policy moves towards the worse responses: minus the effect size, mean of the last looks."""
+    at_first: list[torch.Tensor] = []
+    seen: list[float] = []
+
+    def measure(rows: Rows, state: TrainState) -> float | None:
+        if state.step > EAGER and state.step % LOOK_EVERY:
             return None
-        return (
-            f"The score prefers the worse response in {n - right} of {n} pairs labeled beforehand: "
-            "its sign is flipped, or the reward model was fitted to other labels."
-        )
+        if not at_first:
+            at_first.append(log_likelihoods(probe, reference, task))
+        found = effect(log_ratio_gaps(probe, state.model, reference, task, at_first[0]))
+        seen.extend([] if found is None else [-found])
+        return statistics.fmean(seen[-LOOKS:]) if len(seen) >= LOOKS else None
 
-    return monitor
-
-
-@torch.no_grad()
-def log_ratio_gaps(probe: Probe, policy: Policy, reference: Policy, task: Task) -> torch.Tensor:
-    """log(policy/reference) of the better response minus that of the worse, nats: [n]; all 0 before training."""
-    context, temperature = task.context(probe.query_ids, probe.query_mask), task.text.temperature
-
-    def ratios(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        each = policy.logprobs(*context, ids, temperature) - reference.logprobs(*context, ids, temperature)  # [n, R]
-        return (each * mask.to(each.device)).sum(1)
-
-    return ratios(probe.best, probe.best_mask) - ratios(probe.worst, probe.worst_mask)
+    return measure
 
 
-def log_ratio_order(probe: Probe, reference: Policy, task: Task) -> Monitor:
-    """The policy has to move towards the better responses and not, look after look, towards the worse ones."""
-    against = 0
+# -- all of them -------------------------------------------------------------------------------------------------------
 
-    def monitor(rows: Rows, state: TrainState) -> str | None:
-        nonlocal against
-        if state.step % PROBE_EVERY:
-            return None
-        gaps = log_ratio_gaps(probe, state.model, reference, task).double()
-        mean, error = float(gaps.mean()), float(gaps.std() / math.sqrt(len(gaps)))
-        against = against + 1 if mean < -RATIO_ERRORS * error else 0
-        if against < RATIO_LOOKS:
-            return None
-        return (
-            f"The policy moves towards the worse of two labeled responses ({-mean:.2f} nats a pair, {against} looks in "
-            "a row): a sign is flipped somewhere between labels and loss."
-        )
 
-    return monitor
+SENTENCES = {
+    "not_finite": "A number of this update is NaN or infinite: from here on nothing can be learned.",
+    "kl_negative": "The estimated KL is {value:.1f} nats below 0 beyond its noise, which cannot be: sampling and "
+    "scoring disagree (temperature, top-k, padding, or the order of policy and reference).",
+    "kl_too_high": "The KL from the base model is {value:.0%} of the base's entropy (bound {bound:.0%}): "
+    "the policy runs away.",
+    "entropy_collapses": "{value:.0%} of the entropy is gone (bound {bound:.0%}): the policy says one thing "
+    "over and over.",
+    "score_falls": "The score fell by {value:.1f} beyond noise where it should rise (bound {bound:.1f}): "
+    "the policy learns to be worse.",
+    "too_many_penalised": "{value:.0%} of the responses end too late and get the penalty (bound {bound:.0%}): "
+    "the score is never heard.",
+    "circles": "{value:.0%} of the four-token sequences repeat what the same response said before (bound {bound:.0%}).",
+    "sameness": "{value:.0%} of a batch's responses are said to more than one prompt (bound {bound:.0%}).",
+    "score_order": "The score prefers the worse response in most pairs labeled beforehand, {value:.1f} standard errors "
+    "beyond chance: its sign is flipped, or it was fitted to other labels.",
+    "log_ratio_order": "The policy moves towards the worse of two labeled responses (effect size {value:.2f}, bound "
+    "{bound:.2f}): a sign is flipped somewhere between labels and loss.",
+}
+ON_METRICS = {
+    "not_finite": not_finite, "kl_negative": negative_kl, "kl_too_high": kl_share, "entropy_collapses": entropy_lost,
+    "score_falls": score_drop, "too_many_penalised": penalised, "circles": circles, "sameness": sameness,
+}  # fmt: skip
+# what follows from arithmetic and is not measured
+FIXED_BOUNDS = {"not_finite": 0.0, "score_order": PROBE_ERRORS}
+
+
+def recorded_bounds(path: Path = CALIBRATION) -> dict[str, float]:
+    """The bounds that the last calibration fixed; infinite for a monitor that it found to tell nothing apart.
+
+    Raises KitError if there is none.
+    """
+    if not path.is_file():
+        raise KitError(f"The monitors are not calibrated ({path} is missing): run `python -m rlhf_lib calibrate`.")
+    bounds = manifest.read_json(path)["bounds"]
+    return {name: math.inf if bound is None else float(bound) for name, bound in bounds.items()}
+
+
+def unbounded() -> dict[str, float]:
+    """Bounds that nothing is above: for monitors that only measure."""
+    return dict.fromkeys(SENTENCES, math.inf)
+
+
+def standard_monitors(
+    task: Task,
+    reference: Policy,
+    score_fn: ScoreFn,
+    probe: Probe | None = None,
+    bounds: Mapping[str, float] | None = None,
+) -> list[Monitor]:
+    """All monitors for one PPO run; those of the probe only where there is one. A monitor belongs to one run.
+
+    score_fn: the score that is asked of the probe; bounds: by name (None: the recorded ones).
+    """
+    bounds = FIXED_BOUNDS | dict(recorded_bounds() if bounds is None else bounds)
+    measures = dict(ON_METRICS)
+    if probe is not None:
+        measures["score_order"] = wrong_order(probe, score_fn)
+        measures["log_ratio_order"] = moves_to_worse(probe, reference, task)
+    missing = sorted(set(measures) - set(bounds))
+    if missing:
+        raise KitError(f"The calibration has no bound for {', '.join(missing)}: run `python -m rlhf_lib calibrate`.")
+    return [Monitor(name, measure, bounds[name], SENTENCES[name]) for name, measure in measures.items()]
 
 
 # -- the callback ------------------------------------------------------------------------------------------------------
 
 
-def standard_monitors(
-    cfg: PPOConfig, task: Task, reference: Policy, score_fn: ScoreFn, probe: Probe | None = None
-) -> list[Monitor]:
-    """All monitors for one PPO run; those of the probe only where there is one."""
-    on_metrics = [not_finite, kl_negative, kl_too_high(cfg.kl_target), entropy_collapses, score_falls]
-    on_samples = [too_many_penalised, repetition]
-    on_pairs = [score_order(probe, score_fn), log_ratio_order(probe, reference, task)] if probe is not None else []
-    return [*on_metrics, *on_samples, *on_pairs]
-
-
 class Watch:
     """Callback: ask the monitors after each update, and stop the training at the first one that says something.
 
+    What each measured is added to the update's metrics as monitor/<name>; list this before the MetricsWriter.
     rows: the metrics of the updates already done, when a run is gone on with (`metrics.read_metrics`).
     run, store: with a store, the pull is recorded there under the run's name, and has to be released like any other.
+    stops: if False, nothing is stopped; `first_pull` tells afterwards what would have been.
     """
 
     def __init__(
-        self, monitors: Iterable[Monitor], rows: Rows = (), run: str | None = None, store: LabelStore | None = None
+        self,
+        monitors: Iterable[Monitor],
+        rows: Rows = (),
+        run: str | None = None,
+        store: LabelStore | None = None,
+        stops: bool = True,
     ):
         self.monitors, self.rows, self.run, self.store = list(monitors), list(rows), run, store
+        self.stops = stops
 
     def __call__(self, state: TrainState) -> None:
         self.rows.append(dict(state.metrics))
-        for monitor in self.monitors:
-            sentence = monitor(self.rows, state)
-            if sentence:
-                self.record(sentence, state.step)
-                raise StopTraining(f"A monitor pulled the cord after update {state.step}: {sentence}")
+        measured = {monitor: monitor.measure(self.rows, state) for monitor in self.monitors}
+        state.metrics |= {f"monitor/{m.name}": value for m, value in measured.items() if value is not None}
+        sentences = [said for m, value in measured.items() if (said := m.judge(value))]
+        if sentences and self.stops:
+            self.record(sentences[0], state.step)
+            raise StopTraining(f"A monitor pulled the cord after update {state.step}: {sentences[0]}")
 
     def record(self, sentence: str, step: int) -> None:
         """Keep the pull in the store, if there is one; a store that cannot be reached does not keep a run going."""
@@ -290,3 +279,14 @@ class Watch:
             self.store.append(Event("andon", labeler="a monitor", data=data))
         except KitError as error:
             print(f"The pull is not in the label store: {error}")
+
+
+def first_pull(rows: Iterable[Mapping], monitors: Iterable[Monitor]) -> tuple[int, str, str] | None:
+    """When the cord would have been pulled in a run whose monitors did not stop it: (update, name, sentence)."""
+    monitors = list(monitors)
+    for update, row in enumerate(rows, 1):
+        for monitor in monitors:
+            sentence = monitor.judge(row.get(f"monitor/{monitor.name}"))
+            if sentence:
+                return update, monitor.name, sentence
+    return None

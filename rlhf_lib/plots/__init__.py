@@ -1,5 +1,6 @@
 """Every figure of the kit: data frame in, matplotlib figure out. Never imports torch."""
 
+from rlhf_lib.plots.signflip import casebook_curves, likelihood_against_score, probe_effect
 from rlhf_lib.plots.style import MODEL_COLOURS, MODEL_ORDER, colour_of, ordered, save_figure
 from rlhf_lib.plots.summaries import (
     accuracy_figure,
@@ -25,9 +26,9 @@ from rlhf_lib.plots.training import (
 )
 
 __all__ = [
-    "MODEL_COLOURS", "MODEL_ORDER", "accuracy_figure", "agreement_by_kind", "calibration_plot", "colour_of",
-    "copy_density", "copy_map", "copy_start_figure", "learning_curve", "novelty_figure", "ordered", "ppo_curves",
-    "preference_by_labels", "preference_matrix", "reward_accuracy_by_labels", "reward_kl_frontier",
-    "rouge_against_preference", "rouge_bars", "samples_side_by_side", "save_figure", "sign_flip",
-    "strategies_by_budget",
-]
+    "MODEL_COLOURS", "MODEL_ORDER", "accuracy_figure", "agreement_by_kind", "calibration_plot", "casebook_curves",
+    "colour_of", "copy_density", "copy_map", "copy_start_figure", "learning_curve", "likelihood_against_score", "novelty_figure",
+    "ordered", "ppo_curves", "preference_by_labels", "preference_matrix", "probe_effect", "reward_accuracy_by_labels",
+    "reward_kl_frontier", "rouge_against_preference", "rouge_bars", "samples_side_by_side", "save_figure",
+    "sign_flip", "strategies_by_budget",
+]  # fmt: skip

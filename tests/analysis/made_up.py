@@ -204,3 +204,21 @@ def agreement_by_kind():
     return with_interval(
         data.assign(beyond_chance=(data["agreement"] - data["chance"]) / (1 - data["chance"])), "agreement"
     )
+
+
+def likelihood():
+    rows = [(c, x, y, r) for c, x, y in (("base", 0, -1.4), ("control", 2, -1.5), ("both_flipped", -6, -1.6))
+            for r in ("this run", "recorded")]  # fmt: skip
+    return pd.DataFrame(rows, columns=["condition", "score", "loglik", "run"]), {"control": "(+, −)"}
+
+
+def effects():
+    rows = [(step, kind, seed, sign * 0.05 * step) for kind, sign in (("fixed", -1), ("sign_lost", 1))
+            for seed in (1, 2) for step in range(1, 6)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["step", "kind", "seed", "value"])
+
+
+def casebook():
+    rows = [(case, "a number", step, step * (kind == "sick"), 2.5, kind, seed) for case in ("one", "two")
+            for kind in ("healthy", "sick") for seed in (1, 2) for step in range(1, 6)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["case", "label", "step", "value", "bound", "kind", "seed"])

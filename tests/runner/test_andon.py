@@ -185,6 +185,31 @@ def test_a_pull_from_another_process_stops_within_an_update_and_resumes_exactly(
     assert len(rows_of(tmp_path / "whole/metrics.jsonl")) == total
 
 
+def test_a_fire_drill_measures_what_the_cord_promises(tmp_path, sqlite_url):
+    from rlhf_lib.drill import drill
+    from tests.runner import small_ppo
+
+    cfg = small_ppo.config(updates=12)
+    slow = [lambda _: time.sleep(0.1)]  # long enough for the pull to find it running
+    found = drill(
+        lambda callbacks, saved: small_ppo.run(cfg, [*slow, *callbacks], resume=saved), tmp_path / "r", sqlite_url
+    )
+    assert found["updates_to_stop"] <= 1 and 2 <= found["stopped_after"] < 12 == found["updates"]
+    assert found["checkpoint"] and found["same_rows"] and "the drill pulled the cord for the run r" in found["said"]
+    kinds = [event.kind for event in andon.history(LabelStore(sqlite_url))]
+    assert kinds == ["andon", "andon_release"]
+
+
+def test_a_drill_in_which_nothing_stops_says_so(tmp_path, sqlite_url, monkeypatch):
+    from rlhf_lib.drill import drill
+    from tests.runner import small_ppo
+
+    monkeypatch.setattr(andon.AndonCord, "__call__", lambda self, train: None)  # a cord that nobody looks at
+    cfg = small_ppo.config(updates=6)
+    found = drill(lambda callbacks, saved: small_ppo.run(cfg, callbacks, resume=saved), tmp_path / "r", sqlite_url)
+    assert found["updates_to_stop"] == 6 and found["said"] is None
+
+
 def stop_at(step):
     """A callback that ends a training after an update."""
     from rlhf_lib.training import StopTraining

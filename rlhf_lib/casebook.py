@@ -1,0 +1,187 @@
+"""The casebook: six ways to break a training, each really done, each with what gives it away and its cure.
+
+The runs are short (test-sized batches, the real base model and a known score), because a sick run should be known by
+its first updates. Something is broken only in what `train_ppo` is given: never in a copy of PPO.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from rlhf_lib import manifest
+from rlhf_lib.errors import KitError
+from rlhf_lib.metrics import MetricsWriter, read_metrics
+from rlhf_lib.monitors import Monitor, Watch, standard_monitors, unbounded
+from rlhf_lib.policy import Policy, load_lm
+from rlhf_lib.ppo import ScoreFn, train_ppo
+from rlhf_lib.profiles import PPOConfig
+from rlhf_lib.sampling import Samples
+from rlhf_lib.signflip import BETA, LR, SignFlipRun, score_of
+from rlhf_lib.tasks import QueryStream, Task
+from rlhf_lib.training import TrainState
+
+BATCH = 16  # episodes an update, as in the smoke profile
+TOO_HIGH = 10.0  # times the right learning rate
+ROOMS = ("casebook",)
+
+
+@dataclass
+class Parts:
+    """What `train_ppo` is given: a healthy run's, until a case has broken something."""
+
+    policy: Policy
+    task: Task
+    score_fn: ScoreFn
+    cfg: PPOConfig
+
+
+class Undivided(Policy):
+    """A policy whose sampler reports log-probabilities of the logits as they are, not divided by the temperature."""
+
+    def sample(self, ids, mask, length, temperature, generator, micro_batch=None, repeats=1) -> Samples:
+        """As `Policy.sample`, with the bug."""
+        drawn = super().sample(ids, mask, length, temperature, generator, micro_batch, repeats)
+        return drawn._replace(logprobs=self.logprobs(ids, mask, drawn.responses, 1.0))
+
+
+def lose_the_sign(parts: Parts) -> None:
+    right = parts.score_fn
+    parts.score_fn = lambda *given: -right(*given)
+
+
+def pay_for_kl(parts: Parts) -> None:
+    parts.cfg = replace(parts.cfg, kl_coef=-parts.cfg.kl_coef)
+
+
+def flip_all(parts: Parts) -> None:
+    lose_the_sign(parts)
+    pay_for_kl(parts)
+
+
+def forget_temperature(parts: Parts) -> None:
+    parts.policy = Undivided(parts.policy.lm, parts.policy.autocast)
+
+
+def forget_the_base(parts: Parts) -> None:
+    parts.cfg = replace(parts.cfg, kl_coef=0.0, lr=parts.cfg.lr * TOO_HIGH / 3)
+
+
+def hurry(parts: Parts) -> None:
+    parts.cfg = replace(parts.cfg, lr=parts.cfg.lr * TOO_HIGH)
+
+
+def never_end(parts: Parts) -> None:
+    text = replace(parts.task.text, truncate_after=parts.task.text.response_length)
+    parts.task = Task(parts.task.name, text, parts.task.tokenizer)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A way to break a run: what is done, the monitor that is meant for it, what to look for, and the cure."""
+
+    name: str
+    breaks: Callable[[Parts], None]
+    monitor: str
+    broken: str
+    sign: str
+    cure: str
+
+
+CASEBOOK = (
+    Case("sign_lost", lose_the_sign, "log_ratio_order",
+         "A minus sign between the score and the loss: −r − β·KL.",
+         "PPO's own curves look healthy: the score it is given rises, KL is bounded. Only labeled pairs tell.",
+         "Ask a probe of labeled pairs before and during each run; keep the sign in one place and test it."),
+    Case("kl_paid", pay_for_kl, "kl_too_high",
+         "The KL penalty with the wrong sign: r + β·KL.",
+         "KL and the total reward rise together and do not level off; the text falls apart.",
+         "β has to be positive; plot KL beside the score, never the total alone."),
+    Case("temperature_once", forget_temperature, "kl_negative",
+         "Logits divided by the temperature when sampling, not when the policy's log-probabilities are noted.",
+         "KL is negative from the first update on, where it should be 0; the ratio is not 1 before the first step.",
+         "One function for log-probabilities, with the temperature in it, for policy and reference alike."),
+    Case("no_penalty", forget_the_base, "sameness",
+         "No KL penalty (β = 0) and an eager learning rate.",
+         "The score rises as never before, entropy falls: a few words that pay are said to every prompt.",
+         "A penalty or a KL target; read samples, and count how many differ."),
+    Case("too_fast", hurry, "entropy_collapses",
+         "A learning rate ten times too high.",
+         "KL jumps within an update, many ratios are clipped, the value loss explodes.",
+         "Lower the rate until approxkl stays below 0.01 and few ratios are clipped."),
+    Case("never_ends", never_end, "too_many_penalised",
+         "A truncation rule that no response can meet (it looks for the full stop behind the last token).",
+         "The score stands at the penalty, exactly, and does not move.",
+         "Log the share of penalised samples; change the rule until most base samples pass it."),
+)  # fmt: skip
+CASES = {case.name: case for case in CASEBOOK}
+# also sick, and known to the monitors' calibration: the third and fourth combination of signs
+MORE = {"total_flipped": flip_all}
+HEALTHY = {"fixed": {}, "adaptive": {"kl_coef": 0.2, "kl_target": 6.0, "kl_horizon": 640.0, "lr": 1.5e-4}}
+
+
+@dataclass(frozen=True)
+class CaseRun:
+    """A short run on the known score, healthy ("fixed" or "adaptive" β) or broken. updates: its length.
+
+    bounds: of the monitors that may stop it; None: they only listen.
+    """
+
+    run_dir: Path
+    kind: str
+    updates: int
+    profile_name: str = "tiny"
+    model: str = ""
+    seed: int = 1
+    bounds: dict | None = None
+
+    @cached_property
+    def world(self) -> SignFlipRun:
+        """Base model, prompts, known score and probe."""
+        return SignFlipRun(self.run_dir, "control", self.profile_name, self.model, seed=self.seed)
+
+    def parts(self) -> Parts:
+        """A healthy run's parts, broken as the kind says."""
+        style = self.world.style
+        settings = {"episodes": self.updates * BATCH, "batch": BATCH, "micro_batch": BATCH, "lr": LR, "kl_coef": BETA}
+        settings |= HEALTHY.get(self.kind, {})
+        policy = Policy(load_lm(style._model_path())[0], style._autocast)
+        parts = Parts(policy, style.task, score_of(self.world.text_score, style.task), PPOConfig(**settings))
+        if self.kind in CASES:
+            CASES[self.kind].breaks(parts)
+        elif self.kind in MORE:
+            MORE[self.kind](parts)
+        elif self.kind not in HEALTHY:
+            known = ", ".join((*HEALTHY, *CASES, *MORE))
+            raise KitError(f"There is no case '{self.kind}'; choose one of {known}.")
+        return parts
+
+    def monitors(self, bounds: Mapping[str, float] | None = None) -> list[Monitor]:
+        """All monitors, at the recorded bounds without others; they ask the probe about the score as it should be."""
+        style = self.world.style
+        right = score_of(self.world.text_score, style.task)
+        return standard_monitors(style.task, style.base[0], right, self.world.probe(), bounds)
+
+    def train(self, callbacks=(), resume: dict | None = None) -> TrainState:
+        """The run itself, outside of the cache."""
+        style, parts = self.world.style, self.parts()
+        stream = QueryStream(style.queries(self.updates * BATCH, "train", 3000 + self.seed), parts.task, self.seed)
+        base = style.base[0]
+        return train_ppo(parts.policy, base, parts.score_fn, stream, parts.cfg, callbacks, resume, self.seed)
+
+    def rows(self) -> pd.DataFrame:
+        """The run's metrics with what the monitors measured, a row an update; made once."""
+        stops = self.bounds is not None
+
+        def make(path: Path) -> None:
+            watch = Watch(self.monitors(self.bounds if stops else unbounded()), stops=stops)
+            self.train([self.world.observe, watch, MetricsWriter(path)])
+
+        inputs = self.world.style._inputs(kind=self.kind, updates=self.updates, bounds=self.bounds)
+        name = f"metrics/case_{self.kind}_{self.updates}_s{self.seed}{'_watched' * stops}.jsonl"
+        frame = pd.DataFrame(read_metrics(manifest.cached(self.run_dir, name, inputs, make, ROOMS)))
+        return frame.assign(kind=self.kind, seed=self.seed)
