@@ -21,7 +21,7 @@ from rlhf_lib.policy import Policy, load_lm
 from rlhf_lib.ppo import ScoreFn, train_ppo
 from rlhf_lib.profiles import PPOConfig
 from rlhf_lib.sampling import Samples
-from rlhf_lib.signflip import BETA, LR, SignFlipRun, score_of
+from rlhf_lib.signflip import SignFlipRun, score_of
 from rlhf_lib.tasks import QueryStream, Task
 from rlhf_lib.training import TrainState
 
@@ -121,7 +121,7 @@ CASEBOOK = (
 CASES = {case.name: case for case in CASEBOOK}
 # also sick, and known to the monitors' calibration: the third and fourth combination of signs
 MORE = {"total_flipped": flip_all}
-HEALTHY = {"fixed": {}, "adaptive": {"kl_coef": 0.2, "kl_target": 6.0, "kl_horizon": 640.0, "lr": 1.5e-4}}
+HEALTHY = {"fixed": {}, "adaptive": {"kl_coef": 0.2, "kl_target": 6.0, "kl_horizon": 160.0}}  # gain 0.1 an update
 
 
 @dataclass(frozen=True)
@@ -147,10 +147,10 @@ class CaseRun:
     def parts(self) -> Parts:
         """A healthy run's parts, broken as the kind says."""
         style = self.world.style
-        settings = {"episodes": self.updates * BATCH, "batch": BATCH, "micro_batch": BATCH, "lr": LR, "kl_coef": BETA}
-        settings |= HEALTHY.get(self.kind, {})
+        sizes = {"episodes": self.updates * BATCH, "batch": BATCH, "micro_batch": BATCH}
+        cfg = replace(self.world.config(), **sizes, **HEALTHY.get(self.kind, {}))
         policy = Policy(load_lm(style._model_path())[0], style._autocast)
-        parts = Parts(policy, style.task, score_of(self.world.text_score, style.task), PPOConfig(**settings))
+        parts = Parts(policy, style.task, score_of(self.world.text_score, style.task), cfg)
         if self.kind in CASES:
             CASES[self.kind].breaks(parts)
         elif self.kind in MORE:

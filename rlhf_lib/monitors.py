@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +35,10 @@ SHORT = 3  # updates, where one alone would be chance
 ERRORS = 4.0  # standard errors that a mean is given for its noise
 PENALISED_WINDOW = 10  # updates
 PROBE_ERRORS = 3.5  # standard errors below one half that a score's share of rightly ordered pairs may not reach
-EAGER = 10  # updates in which the policy's log-ratios are looked at each time; afterwards ...
+EAGER = 10  # updates in which the policy's log-ratios are looked at every second time; afterwards ...
 LOOK_EVERY = 5  # ... every so many
-LOOKS = 3  # looks that are averaged
+LOOKS = 2  # looks that are averaged
+BASE_SAMPLES = 4  # a prompt of the probe, for the base's own scores
 
 
 @dataclass(frozen=True)
@@ -153,13 +155,44 @@ def wrong_order(probe: Probe, score_fn: ScoreFn) -> Measure:
     return measure
 
 
+def asked_score_drop(probe: Probe, reference: Policy, task: Task, score_fn: ScoreFn) -> Measure:
+    """Standard errors by which the policy's samples score below the base's (Welch's t), the score asked directly.
+
+    The trainer's own score has been through the trainer; this one is asked past it, and `wrong_order` vouches for it.
+    """
+    at_first: list[torch.Tensor] = []
+    recent: deque[torch.Tensor] = deque(maxlen=SHORT)
+
+    def ask(query_ids: torch.Tensor, query_mask: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
+        return score_fn(query_ids, query_mask, *task.truncate(responses)).double().cpu()
+
+    def of_the_base() -> torch.Tensor:
+        ids, mask = (t.repeat_interleave(BASE_SAMPLES, 0) for t in (probe.query_ids, probe.query_mask))
+        generator, text = torch.Generator(reference.device).manual_seed(0), task.text
+        drawn = reference.sample(*task.context(ids, mask), text.response_length, text.temperature, generator, 64)
+        return ask(ids, mask, drawn.responses)
+
+    def measure(rows: Rows, state: TrainState) -> float | None:
+        if "responses" not in state.data:
+            return None
+        at_first.extend([] if at_first else [of_the_base()])
+        recent.append(ask(*(state.data[name] for name in ("query_ids", "query_mask", "responses"))))
+        if len(recent) < SHORT:
+            return None
+        base, now = at_first[0], torch.cat(list(recent))
+        error = math.sqrt(float(base.var()) / len(base) + float(now.var()) / len(now))
+        return (float(base.mean()) - float(now.mean())) / error if error > 0 else None
+
+    return measure
+
+
 def moves_to_worse(probe: Probe, reference: Policy, task: Task) -> Measure:
     """How clearly the policy moves towards the worse responses: minus the effect size, mean of the last looks."""
     at_first: list[torch.Tensor] = []
     seen: list[float] = []
 
     def measure(rows: Rows, state: TrainState) -> float | None:
-        if state.step > EAGER and state.step % LOOK_EVERY:
+        if state.step % (2 if state.step <= EAGER else LOOK_EVERY):
             return None
         if not at_first:
             at_first.append(log_likelihoods(probe, reference, task))
@@ -189,6 +222,8 @@ SENTENCES = {
     "sameness": "{value:.0%} of a batch's responses are said to more than one prompt (bound {bound:.0%}).",
     "score_order": "The score prefers the worse response in most pairs labeled beforehand, {value:.1f} standard errors "
     "beyond chance: its sign is flipped, or it was fitted to other labels.",
+    "asked_score": "The policy's samples score {value:.1f} standard errors below the base's (bound {bound:.1f}) when the "
+    "score is asked directly: what is trained is not what was asked for.",
     "log_ratio_order": "The policy moves towards the worse of two labeled responses (effect size {value:.2f}, bound "
     "{bound:.2f}): a sign is flipped somewhere between labels and loss.",
 }
@@ -231,6 +266,7 @@ def standard_monitors(
     measures = dict(ON_METRICS)
     if probe is not None:
         measures["score_order"] = wrong_order(probe, score_fn)
+        measures["asked_score"] = asked_score_drop(probe, reference, task, score_fn)
         measures["log_ratio_order"] = moves_to_worse(probe, reference, task)
     missing = sorted(set(measures) - set(bounds))
     if missing:

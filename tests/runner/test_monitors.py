@@ -24,7 +24,8 @@ HEALTHY = {"objective/kl": 3.0, "objective/entropy": 40.0, "objective/score": 0.
 # for the random model of these tests; the kit's own come from its base model (`calibrate`)
 BOUNDS = {
     "kl_negative": 0.3, "kl_too_high": 1.0, "entropy_collapses": 0.9, "score_falls": 0.5, "too_many_penalised": 0.95,
-    "circles": 0.5, "sameness": 0.5, "log_ratio_order": 0.5,
+    "circles": 0.5, "sameness": 0.5, "asked_score": 6.0,
+    "log_ratio_order": 0.5,
 }  # fmt: skip
 
 
@@ -232,6 +233,23 @@ def test_a_flipped_reward_is_stopped_at_once(task, reference, probe):
     score = small_ppo.letter_score(task)
     state = watched(task, reference, probe, small_ppo.config(30), lambda *x: -score(*x))
     assert state.step == 1 and "its sign is flipped" in state.stopped and "after update 1:" in state.stopped
+
+
+def test_the_asked_score_is_welchs_t(task, reference, probe):
+    scipy_stats = pytest.importorskip("scipy.stats")
+    score, ask = small_ppo.letter_score(task), []
+    measure = monitors.asked_score_drop(probe, reference, task, score)
+    for n in range(3):
+        drawn = torch.randint(1, 27, (16, 8), generator=torch.Generator().manual_seed(n))
+        given = {"query_ids": probe.query_ids[:16], "query_mask": probe.query_mask[:16], "responses": drawn}
+        ask.append(score(None, None, *task.truncate(drawn)))
+        found = measure([], state(**given))
+        assert (found is None) == (n < 2), "three updates are averaged"
+    generator = torch.Generator().manual_seed(0)
+    queries = [t.repeat_interleave(monitors.BASE_SAMPLES, 0) for t in (probe.query_ids, probe.query_mask)]
+    base = score(None, None, *task.truncate(reference.sample(*queries, 8, 0.7, generator).responses))
+    t = scipy_stats.ttest_ind(base.numpy(), torch.cat(ask).numpy(), equal_var=False).statistic
+    assert found == pytest.approx(t, rel=1e-5)
 
 
 def test_the_log_ratio_catches_what_the_score_alone_cannot(task, reference, probe):
