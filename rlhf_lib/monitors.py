@@ -222,8 +222,8 @@ SENTENCES = {
     "sameness": "{value:.0%} of a batch's responses are said to more than one prompt (bound {bound:.0%}).",
     "score_order": "The score prefers the worse response in most pairs labeled beforehand, {value:.1f} standard errors "
     "beyond chance: its sign is flipped, or it was fitted to other labels.",
-    "asked_score": "The policy's samples score {value:.1f} standard errors below the base's (bound {bound:.1f}) when the "
-    "score is asked directly: what is trained is not what was asked for.",
+    "asked_score": "The policy's samples score {value:.1f} standard errors below the base's (bound {bound:.1f}), when "
+    "the score is asked directly: what is trained is not what was asked for.",
     "log_ratio_order": "The policy moves towards the worse of two labeled responses (effect size {value:.2f}, bound "
     "{bound:.2f}): a sign is flipped somewhere between labels and loss.",
 }
