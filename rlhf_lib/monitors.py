@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 
@@ -272,6 +273,22 @@ def standard_monitors(
     if missing:
         raise KitError(f"The calibration has no bound for {', '.join(missing)}: run `python -m rlhf_lib calibrate`.")
     return [Monitor(name, measure, bounds[name], SENTENCES[name]) for name, measure in measures.items()]
+
+
+def replay(rows: Rows, bounds: Mapping[str, float] | None = None) -> tuple[int, str, str] | None:
+    """Ask the monitors that need nothing but metrics about a finished run: (update, name, sentence) or None.
+
+    rows: of its metrics file. What needs samples or a probe has nothing to say here.
+    """
+    bounds = FIXED_BOUNDS | dict(recorded_bounds() if bounds is None else bounds)
+    asked = [Monitor(name, measure, bounds[name], SENTENCES[name]) for name, measure in ON_METRICS.items()]
+    nothing = SimpleNamespace(data={})
+    for update in range(1, len(rows) + 1):
+        for monitor in asked:
+            sentence = monitor(rows[:update], nothing)
+            if sentence:
+                return update, monitor.name, sentence
+    return None
 
 
 # -- the callback ------------------------------------------------------------------------------------------------------
