@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from safetensors.torch import load_file, save_file
 
 from rlhf_lib import checkpoint, manifest
 from rlhf_lib.errors import KitError
@@ -99,9 +100,16 @@ class SignFlipRun:
         return replace(cfg, episodes=min(cfg.episodes, UPDATES * cfg.batch)) if small else cfg
 
     def probe(self) -> Probe:
-        """Pairs on held-out prompts, labeled by a simulated labeler who follows the instruction."""
-        queries = self.style.queries(PAIRS, "valid", 4000 + self.seed)
-        return make_probe(self.style.base[0], queries, self.style.task, self.text_score, NOISE, 40 + self.seed)
+        """Pairs on held-out prompts, labeled by a simulated labeler who follows the instruction; one set a seed."""
+
+        def make(path: Path) -> None:
+            queries = self.style.queries(PAIRS, "valid", 4000 + self.seed)
+            made = make_probe(self.style.base[0], queries, self.style.task, self.text_score, NOISE, 40 + self.seed)
+            save_file({name: part.contiguous() for name, part in vars(made).items()}, path)
+
+        inputs = self.style._inputs(pairs=PAIRS, noise=NOISE, floor=FLOOR)
+        name = f"samples/probe_s{self.seed}.safetensors"
+        return Probe(**load_file(manifest.cached(self.run_dir, name, inputs, make, ROOMS)))
 
     def folder(self, callbacks=()) -> Path:
         """The trained policy and its metrics; made once, and gone on with if it was stopped."""
