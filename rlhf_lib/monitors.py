@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from rlhf_lib.probe import Probe, effect, log_likelihoods, log_ratio_gaps, right
 from rlhf_lib.tasks import Task
 from rlhf_lib.training import StopTraining, TrainState
 
-Rows = Sequence[dict]
+Rows = Sequence[dict]  # metrics of all updates, this one last; a monitor may note what it needs later
 Measure = Callable[[Rows, TrainState], float | None]
 
 CALIBRATION = manifest.ROOT / "data" / "recorded" / "monitors_calibration.json"
@@ -63,8 +62,9 @@ class Monitor:
 
 
 def last(rows: Rows, name: str, n: int) -> list[float] | None:
-    """A metric over the last n updates; None while there are fewer."""
-    return [row[name] for row in rows[-n:]] if len(rows) >= n else None
+    """A metric over the last n updates; None while there are fewer that have it."""
+    values = [row[name] for row in rows[-n:] if name in row]
+    return values if len(values) == n else None
 
 
 def standard_error(values: Sequence[float]) -> float:
@@ -162,7 +162,6 @@ def asked_score_drop(probe: Probe, reference: Policy, task: Task, score_fn: Scor
     The trainer's own score has been through the trainer; this one is asked past it, and `wrong_order` vouches for it.
     """
     at_first: list[torch.Tensor] = []
-    recent: deque[torch.Tensor] = deque(maxlen=SHORT)
 
     def ask(query_ids: torch.Tensor, query_mask: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
         return score_fn(query_ids, query_mask, *task.truncate(responses)).double().cpu()
@@ -177,12 +176,17 @@ def asked_score_drop(probe: Probe, reference: Policy, task: Task, score_fn: Scor
         if "responses" not in state.data:
             return None
         at_first.extend([] if at_first else [of_the_base()])
-        recent.append(ask(*(state.data[name] for name in ("query_ids", "query_mask", "responses"))))
-        if len(recent) < SHORT:
+        scores = ask(*(state.data[name] for name in ("query_ids", "query_mask", "responses")))
+        rows[-1]["probe/score"], rows[-1]["probe/score_var"] = float(scores.mean()), float(scores.var())
+        means, variances = last(rows, "probe/score", SHORT), last(rows, "probe/score_var", SHORT)
+        if means is None:
             return None
-        base, now = at_first[0], torch.cat(list(recent))
-        error = math.sqrt(float(base.var()) / len(base) + float(now.var()) / len(now))
-        return (float(base.mean()) - float(now.mean())) / error if error > 0 else None
+        n, base = len(scores), at_first[0]
+        now = statistics.fmean(means)
+        between = n * sum((mean - now) ** 2 for mean in means)
+        spread = ((n - 1) * sum(variances) + between) / (SHORT * n - 1)  # variance of all samples of these updates
+        error = math.sqrt(float(base.var()) / len(base) + spread / (SHORT * n))
+        return (float(base.mean()) - now) / error if error > 0 else None
 
     return measure
 
@@ -190,16 +194,17 @@ def asked_score_drop(probe: Probe, reference: Policy, task: Task, score_fn: Scor
 def moves_to_worse(probe: Probe, reference: Policy, task: Task) -> Measure:
     """How clearly the policy moves towards the worse responses: minus the effect size, mean of the last looks."""
     at_first: list[torch.Tensor] = []
-    seen: list[float] = []
 
     def measure(rows: Rows, state: TrainState) -> float | None:
         if state.step % (2 if state.step <= EAGER else LOOK_EVERY):
             return None
-        if not at_first:
-            at_first.append(log_likelihoods(probe, reference, task))
+        at_first.extend([] if at_first else [log_likelihoods(probe, reference, task)])
         found = effect(log_ratio_gaps(probe, state.model, reference, task, at_first[0]))
-        seen.extend([] if found is None else [-found])
-        return statistics.fmean(seen[-LOOKS:]) if len(seen) >= LOOKS else None
+        if found is None:
+            return None
+        rows[-1]["probe/effect"] = found
+        looks = [row["probe/effect"] for row in rows if "probe/effect" in row][-LOOKS:]
+        return -statistics.fmean(looks) if len(looks) == LOOKS else None
 
     return measure
 
@@ -315,7 +320,9 @@ class Watch:
         self.stops = stops
 
     def __call__(self, state: TrainState) -> None:
-        self.rows.append(dict(state.metrics))
+        self.rows.append(
+            state.metrics
+        )  # itself: what a monitor notes there is in the file, for a run that is gone on with
         measured = {monitor: monitor.measure(self.rows, state) for monitor in self.monitors}
         state.metrics |= {f"monitor/{m.name}": value for m, value in measured.items() if value is not None}
         sentences = [said for m, value in measured.items() if (said := m.judge(value))]
