@@ -17,7 +17,7 @@ from rlhf_lib import manifest
 from rlhf_lib.errors import KitError
 from rlhf_lib.metrics import MetricsWriter, read_metrics
 from rlhf_lib.monitors import Monitor, Watch, standard_monitors, unbounded
-from rlhf_lib.policy import Policy, load_lm
+from rlhf_lib.policy import Policy
 from rlhf_lib.ppo import ScoreFn, train_ppo
 from rlhf_lib.profiles import PPOConfig
 from rlhf_lib.sampling import Samples
@@ -149,8 +149,7 @@ class CaseRun:
         style = self.world.style
         sizes = {"episodes": self.updates * BATCH, "batch": BATCH, "micro_batch": BATCH}
         cfg = replace(self.world.config(), **sizes, **HEALTHY.get(self.kind, {}))
-        policy = Policy(load_lm(style._model_path())[0], style._autocast)
-        parts = Parts(policy, style.task, score_of(self.world.text_score, style.task), cfg)
+        parts = Parts(self.world.fresh_policy(), style.task, score_of(self.world.text_score, style.task), cfg)
         if self.kind in CASES:
             CASES[self.kind].breaks(parts)
         elif self.kind in MORE:

@@ -27,6 +27,7 @@ from rlhf_lib.policy import Policy, load_lm
 from rlhf_lib.ppo import ScoreFn, train_ppo
 from rlhf_lib.probe import PAIRS, Probe, make_probe
 from rlhf_lib.profiles import PPOConfig
+from rlhf_lib.runs import MOST_QUERIES
 from rlhf_lib.style import EVAL_SEED, StyleRun
 from rlhf_lib.tasks import QueryStream, Task
 from rlhf_lib.training import TrainState
@@ -89,6 +90,11 @@ class SignFlipRun:
     def text_score(self) -> Callable[[str], float]:
         return instructed(known_reward(self.run_dir).log_odds)
 
+    def fresh_policy(self) -> Policy:
+        """A copy of the base model to train."""
+        style = self.style
+        return Policy(load_lm(style._start_path(), device=style.device)[0], style._autocast)
+
     def config(self) -> PPOConfig:
         """PPO's settings: the profile's, with a fixed coefficient of the condition's sign."""
         if self.condition not in CONDITIONS:
@@ -117,8 +123,9 @@ class SignFlipRun:
 
         def make(path: Path) -> None:
             saved = checkpoint.load(path / "checkpoint")
-            policy = Policy(load_lm(style._model_path())[0], style._autocast)
-            stream = QueryStream(style.queries(cfg.episodes, "train", 3000 + self.seed), style.task, self.seed)
+            policy = self.fresh_policy()
+            queries = style.queries(min(cfg.episodes, MOST_QUERIES), "train", 3000 + self.seed)
+            stream = QueryStream(queries, style.task, self.seed)
             rows = read_metrics(path / "metrics.jsonl")[: saved["step"]] if saved else []
             writer = MetricsWriter(path / "metrics.jsonl", saved["step"] if saved else 0)
             keep = checkpoint.Checkpointer(path / "checkpoint", cfg.save_every)
@@ -170,7 +177,7 @@ class SignFlipRun:
 
         def make(path: Path) -> None:
             queries = style.queries(style.profile.eval_prompts, "test", EVAL_SEED)
-            trained = Policy.load(self.folder() / "policy", autocast=style._autocast)[0].requires_grad_(False)
+            trained = Policy.load(self.folder() / "policy", device=style.device, autocast=style._autocast)[0]
             frames = []
             for number, (name, policy) in enumerate({"base": style.base[0], self.condition: trained}.items()):
                 generator = torch.Generator(policy.device).manual_seed(10_000 * self.seed + number)

@@ -75,4 +75,3 @@ def casebook_curves(data: pd.DataFrame, columns: int = 3) -> Figure:
         axis.set_visible(False)
     figure_legend(figure, axes)
     return figure
-
