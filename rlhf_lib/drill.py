@@ -58,8 +58,7 @@ def drill(train, folder: Path, url: str, pull_after: int = 2) -> dict:
         first = train(callbacks(folder, [clock, andon.AndonCord(name, store, folder)]), None)
         acknowledged = float(other.communicate()[0])
         saved = checkpoint.load(folder)
-        if first.stopped:
-            andon.release("the drill is over", "the drill", name, url)
+        andon.release("the drill is over", "the drill", name, url)
         whole_run = train(callbacks(folder, [andon.AndonCord(name, store, folder)], saved), saved)
     whole = folder / "whole"
     train([MetricsWriter(whole / "metrics.jsonl")], None)
