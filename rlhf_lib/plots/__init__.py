@@ -29,6 +29,6 @@ __all__ = [
     "MODEL_COLOURS", "MODEL_ORDER", "accuracy_figure", "agreement_by_kind", "calibration_plot", "casebook_curves",
     "colour_of", "copy_density", "copy_map", "copy_start_figure", "learning_curve", "likelihood_against_score",
     "novelty_figure", "ordered", "ppo_curves", "preference_by_labels", "preference_matrix", "probe_effect",
-    "reward_accuracy_by_labels", "reward_kl_frontier", "rouge_against_preference", "rouge_bars", "samples_side_by_side", "save_figure",
-    "sign_flip", "strategies_by_budget",
+    "reward_accuracy_by_labels", "reward_kl_frontier", "rouge_against_preference", "rouge_bars", "samples_side_by_side",
+    "save_figure", "sign_flip", "strategies_by_budget",
 ]  # fmt: skip
