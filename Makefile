@@ -13,7 +13,7 @@ NBVAL   := --nbval-lax --nbval-current-env --nbval-cell-timeout=900
 TESTS   := tests $(wildcard notebooks)
 RUN     := $(PY) -m rlhf_lib
 
-.PHONY: help env reproduce figures check test test-all soak test-browser lab label base lint
+.PHONY: help env reproduce figures check test test-all soak test-browser bench lab label base lint
 .DEFAULT_GOAL := help
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "make base          pretrain the base model again: CORPUS=<text or JSONL file> OUT=<folder>"
 	@echo "make test          the tests and, at smoke size, every notebook (test-all: the slow ones too; soak: the long ones)"
 	@echo "make test-browser  the tests in a real Chromium, after installing what they need"
+	@echo "make bench         speed beside TRL and transformers, growth, memory (QUICK=1: minutes instead of the better part of an hour)"
 	@echo "make lint          ruff and the notebooks' hygiene"
 
 env: $(STAMP)
@@ -75,6 +76,10 @@ test-browser: $(STAMP)
 	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
 	  || echo "Chromium is not installed and cannot be installed from here: the browser tests will say that they skip." >&2
 	$(PY) -m pytest -m browser --soak-report figures/browser.json tests
+
+# The peers are installed in an environment of their own, .venv-peers, the first time.
+bench: $(STAMP)
+	PYTHONPATH=. $(PY) tests/benchmarks/bench.py --profile "$(PROFILE)" $(if $(QUICK),--quick)
 
 lab: $(STAMP)
 	$(PY) -m jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_start_here.ipynb
