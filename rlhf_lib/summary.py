@@ -7,6 +7,7 @@ of hurried simulated labelers. Notebooks 07 to 10 read `SummaryRun.samples` and 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,10 @@ class SummaryRun(TaskRun):
 
     def base_measures(self) -> dict:
         """Sequence entropy of the base (nats), share penalised, and each kind of labeler's noise: measured once."""
+        return self._measured
+
+    @cached_property
+    def _measured(self) -> dict:
         count = min(NOISE_ROWS, 16 * self.profile.eval_prompts)
 
         def make(path: Path) -> None:
