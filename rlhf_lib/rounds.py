@@ -19,7 +19,7 @@ from pathlib import Path
 
 from rlhf_lib import checkpoint, collect, manifest
 from rlhf_lib.errors import KitError
-from rlhf_lib.labels.waiting import Waiting
+from rlhf_lib.labels.pause import Waiting
 from rlhf_lib.metrics import MetricsWriter
 from rlhf_lib.policy import Policy
 from rlhf_lib.ppo import train_ppo

@@ -2,14 +2,10 @@
 
 from collections.abc import Callable
 
-from rlhf_lib.errors import KitError
 from rlhf_lib.labels.exporting import for_fitting
 from rlhf_lib.labels.frames import SAMPLE_COLUMNS
+from rlhf_lib.labels.pause import Waiting
 from rlhf_lib.labels.store import LabelStore
-
-
-class Waiting(KitError):
-    """People have been asked and have not answered yet; the sentence says where to label."""
 
 
 def queue_of(name: str, number: int) -> str:

@@ -1,5 +1,6 @@
 """Collecting in rounds: who is asked about what, what each reward model knows, and stopping at any batch."""
 
+import ast
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,9 +8,9 @@ import pytest
 import torch
 from core_models import TEXTS, tiny_lm
 
-from rlhf_lib import rounds
+from rlhf_lib import manifest, rounds
 from rlhf_lib.errors import KitError
-from rlhf_lib.labels.waiting import Waiting
+from rlhf_lib.labels.pause import Waiting
 from rlhf_lib.metrics import read_metrics
 from rlhf_lib.policy import Policy
 from rlhf_lib.profiles import PPOConfig, RewardConfig
@@ -158,3 +159,13 @@ def test_plans_that_make_no_sense_are_refused(arguments, part):
 def test_more_rounds_than_updates_are_refused(make, tmp_path):
     with pytest.raises(KitError, match="as many updates"):
         train(make(tmp_path, Labelers(), ppo=replace(PPO, episodes=16)), Plan("online", 24, 3))
+
+
+def test_trained_results_do_not_hang_on_the_label_store():
+    """The cache hashes what a room imports: hours of training must not be lost to a change of the store."""
+    waiting, seen = [manifest.PACKAGE / "rounds.py"], set()
+    while waiting:
+        path = waiting.pop()
+        seen.add(path)
+        waiting += manifest.imported_files(ast.parse(path.read_text(encoding="utf-8"))) - seen
+    assert manifest.PACKAGE / "ppo.py" in seen and manifest.PACKAGE / "labels" / "store.py" not in seen

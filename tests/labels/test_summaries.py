@@ -10,8 +10,9 @@ from rlhf_lib.corpora import tinyworld, tinyworld_check
 from rlhf_lib.corpora.tinyworld_grammar import sentences_of
 from rlhf_lib.errors import KitError
 from rlhf_lib.labels import LabelSession, LabelStore, simulated, summaries, watching
+from rlhf_lib.labels.pause import Waiting
 from rlhf_lib.labels.summaries import Source, read, summary_score
-from rlhf_lib.labels.waiting import Waiting, ask_people, queue_of
+from rlhf_lib.labels.waiting import ask_people, queue_of
 
 ARTICLES = [tinyworld.article(3, i, "test") for i in range(60)]
 POSTS = [tinyworld.post(3, i, "test") for i in range(60)]
