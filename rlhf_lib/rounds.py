@@ -106,7 +106,7 @@ class Setting:
             cfg = replace(self.reward, labels=len(rows), batch=min(self.reward.batch, max(4, len(rows) // 16)))
             model = fit_reward(self.start, rows, self.scale, self.task, cfg, self.seed)
             model.save(folder, self.tokenizer, self.start.lm.config)
-        return RewardModel.load(folder)
+        return RewardModel.load(folder, device=str(self.start.device))
 
     def train(self, name: str, score: Callable, callbacks: Sequence = ()) -> Policy:
         """A whole training from the start, kept in folder/``name``; goes on from its checkpoint if it was stopped."""
@@ -125,7 +125,8 @@ class Setting:
             policy.save(folder / "policy", self.tokenizer)
             for file in (folder / "checkpoint").iterdir():
                 file.unlink()
-        return Policy.load(folder / "policy", autocast=self.start.autocast)[0].requires_grad_(False)
+        last = Policy.load(folder / "policy", device=str(self.start.device), autocast=self.start.autocast)[0]
+        return last.requires_grad_(False)
 
 
 def texts_for(count: int) -> int:
