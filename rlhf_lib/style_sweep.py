@@ -78,9 +78,9 @@ def run_sweep(run_dir: Path, profile: str, seeds: list[int], counts=LABEL_COUNTS
 def record(run_dir: Path, profile: str, rows: pd.DataFrame, folder: Path = RECORDED, **where) -> None:
     """Keep a sweep: its rows, the curves of the largest label count, and some samples to read.
 
-    ``where`` is what `run_sweep` was given (model, corpus, overrides): the same runs, not trained again.
+    ``where`` is what `run_sweep` was given (model, corpus, overrides): the same runs, not trained again. A task that is
+    not among the rows stays as it was recorded, if the same base and profile made it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     most, curves, samples = rows["labels"].max(), [], []
     for row in rows[rows["labels"] == most].itertuples():
         run = StyleRun(run_dir, row.task, profile, seed=row.seed, **where)
@@ -88,13 +88,43 @@ def record(run_dir: Path, profile: str, rows: pd.DataFrame, folder: Path = RECOR
         shown = run.samples(most)
         keep = shown["query_id"].isin([f"q{i}" for i in range(SHOWN_SAMPLES)])
         samples.append(shown[keep].assign(labels=most))
-    rows.to_json(folder / "style_sweep.json", orient="records", indent=1)
-    pd.concat(curves).to_parquet(folder / "style_curves.parquet", index=False)
-    pd.concat(samples).to_parquet(folder / "style_samples.parquet", index=False)
-    manifest.write_json(folder / "style_manifest.json", {
-        "profile": profile, "versions": manifest.versions(), "git": manifest.git_state(), "runs": len(rows),
-        "labelers": "simulated", "source": manifest.source_hash(("style_sweep",)),
-    })  # fmt: skip
+    kept, parts = parts_of_others(folder, profile, set(rows["task"]), base_of(run))
+    frames = {"style_sweep": [rows], "style_curves": curves, "style_samples": samples}
+    whole = {name: pd.concat([*(kept[name] if kept else []), *made]) for name, made in frames.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    whole["style_sweep"].to_json(folder / "style_sweep.json", orient="records", indent=1)
+    for name in ("style_curves", "style_samples"):
+        whole[name].to_parquet(folder / f"{name}.parquet", index=False)
+    made_by = {"versions": manifest.versions(), "git": manifest.git_state(), "base": base_of(run),
+               "source": manifest.source_hash(("style_sweep",))}  # fmt: skip
+    parts |= {task: made_by | {"runs": int((rows["task"] == task).sum())} for task in rows["task"].unique()}
+    manifest.write_json(
+        folder / "style_manifest.json", {"profile": profile, "labelers": "simulated", "parts": dict(sorted(parts.items()))}
+    )
+
+
+def base_of(run: StyleRun) -> str:
+    """A key of the base model's weights, configuration and tokenizer."""
+    return manifest.inputs_key("base", {"model": run._inputs()["model"]})[0]
+
+
+def parts_of_others(folder: Path, profile: str, tasks: set[str], base: str) -> tuple[dict, dict]:
+    """What a recording holds of other tasks, made with the same base and profile: frames by name, and who made them.
+
+    So that a task can be recorded again without the other. What another base made is not kept.
+    """
+    if not (folder / "style_manifest.json").is_file():
+        return {}, {}
+    old = manifest.read_json(folder / "style_manifest.json")
+    parts = {
+        task: part for task, part in old.get("parts", {}).items()
+        if task not in tasks and old["profile"] == profile and part["base"] == base
+    }  # fmt: skip
+    if not parts:
+        return {}, {}
+    frames = {"style_sweep": pd.read_json(folder / "style_sweep.json")}
+    frames |= {name: pd.read_parquet(folder / f"{name}.parquet") for name in ("style_curves", "style_samples")}
+    return {name: [frame[frame["task"].isin(parts)]] for name, frame in frames.items()}, parts
 
 
 def recorded(name: str) -> pd.DataFrame:

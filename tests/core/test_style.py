@@ -1,12 +1,13 @@
 """The style run: what its results depend on, and what its numbers mean."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from rlhf_lib import manifest, style
+from rlhf_lib import manifest, style, style_sweep
 from rlhf_lib.errors import KitError
 from rlhf_lib.labels import simulated
 from rlhf_lib.style import StyleRun
@@ -74,3 +75,25 @@ def test_the_ceiling_does_not_move_with_the_policy_that_is_judged(tmp_path, monk
     scores = np.array([simulated.vader_sum(text) for text in base])
     by_hand = simulated.expected_preference(np.full(4, scores.max()), scores, 2.0)
     assert ceiling(["Great love and joy."] * 4) == ceiling(["It rained."] * 4) == pytest.approx(by_hand)
+
+
+def test_a_task_is_recorded_again_without_the_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(StyleRun, "metrics", lambda self, labels: pd.DataFrame({"objective/kl": [float(self.seed)]}))
+    samples = pd.DataFrame({"query_id": ["q0", f"q{style_sweep.SHOWN_SAMPLES}"], "response": ["a", "b"]})
+    monkeypatch.setattr(StyleRun, "samples", lambda self, labels: samples.assign(task=self.task_name))
+
+    def record(task: str, seeds: list[int], base: str = "one") -> dict:
+        monkeypatch.setattr(style_sweep, "base_of", lambda run: base)
+        rows = pd.DataFrame({"task": task, "labels": 8, "seed": seeds, "preference": 0.5})
+        style_sweep.record(tmp_path, "smoke", rows, tmp_path / "kept")
+        read = {name: pd.read_parquet(tmp_path / "kept" / f"style_{name}.parquet") for name in ("curves", "samples")}
+        read["sweep"] = pd.read_json(tmp_path / "kept" / "style_sweep.json")
+        return {name: frame.groupby("task").size().to_dict() for name, frame in read.items()}
+
+    assert record("sentiment", [1, 2]) == {n: {"sentiment": 2} for n in ("curves", "samples", "sweep")}
+    both = record("descriptiveness", [1])
+    assert both == {n: {"descriptiveness": 1, "sentiment": 2} for n in ("curves", "samples", "sweep")}
+    assert record("sentiment", [3])["sweep"] == {"descriptiveness": 1, "sentiment": 1}
+    parts = json.loads((tmp_path / "kept" / "style_manifest.json").read_text())["parts"]
+    assert {task: part["runs"] for task, part in parts.items()} == {"descriptiveness": 1, "sentiment": 1}
+    assert record("sentiment", [1], base="another")["sweep"] == {"sentiment": 1}, "another base's results are gone"
