@@ -98,9 +98,8 @@ def record(run_dir: Path, profile: str, rows: pd.DataFrame, folder: Path = RECOR
     made_by = {"versions": manifest.versions(), "git": manifest.git_state(), "base": base_of(run),
                "source": manifest.source_hash(("style_sweep",))}  # fmt: skip
     parts |= {task: made_by | {"runs": int((rows["task"] == task).sum())} for task in rows["task"].unique()}
-    manifest.write_json(
-        folder / "style_manifest.json", {"profile": profile, "labelers": "simulated", "parts": dict(sorted(parts.items()))}
-    )
+    whole_manifest = {"profile": profile, "labelers": "simulated", "parts": dict(sorted(parts.items()))}
+    manifest.write_json(folder / "style_manifest.json", whole_manifest)
 
 
 def base_of(run: StyleRun) -> str:
