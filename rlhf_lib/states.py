@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from rlhf_lib.cpu import linear
+
 
 def pads_to_the_right(ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Real tokens first in each row, cut to the longest row: ids [batch, time] and lengths [batch].
@@ -77,8 +79,8 @@ def gpt2_states(
         x = _rest_of_block(block, x, q, k, v, seen, cache)
     block, normed = body.h[-1], body.h[-1].ln_1(x)
     weight, bias = block.attn.c_attn.weight, block.attn.c_attn.bias  # their columns are query, key, value
-    q = F.linear(at_columns(normed, wanted), weight[:, :width].t(), bias[:width])  # [batch, wanted, width]
-    k, v = F.linear(normed, weight[:, width:].t(), bias[width:]).split(width, 2)
+    q = linear(at_columns(normed, wanted), weight[:, :width], bias[:width])  # [batch, wanted, width]
+    k, v = linear(normed, weight[:, width:], bias[width:]).split(width, 2)
     if seen is None:
         seen_there = time <= wanted[:, :, None]  # [batch, wanted, time]
     else:
