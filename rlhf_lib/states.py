@@ -37,7 +37,8 @@ def read_states(
     ids: [batch, time]; wanted: columns [batch, wanted]; positions: [batch, time], default 0, 1, ...; seen: bool
     [batch, time, time], whether the row's column may look at the column, default all columns up to its own.
     """
-    if is_plain_gpt2(body.config):
+    # a layer that was given a forward of its own (`memory.checkpoint_activations`) has to be gone through
+    if is_plain_gpt2(body.config) and not any("forward" in vars(block) for block in body.h):
         return gpt2_states(body, ids, wanted, positions, seen)
     more = {} if seen is None else {"attention_mask": seen[:, None], "position_ids": positions}
     return at_columns(body(input_ids=ids, use_cache=False, **more).last_hidden_state, wanted)
