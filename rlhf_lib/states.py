@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from rlhf_lib.cpu import linear
+
 
 def pads_to_the_right(ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Real tokens first in each row, cut to the longest row: ids [batch, time] and lengths [batch].
@@ -35,7 +37,8 @@ def read_states(
     ids: [batch, time]; wanted: columns [batch, wanted]; positions: [batch, time], default 0, 1, ...; seen: bool
     [batch, time, time], whether the row's column may look at the column, default all columns up to its own.
     """
-    if is_plain_gpt2(body.config):
+    # a layer that was given a forward of its own (`memory.checkpoint_activations`) has to be gone through
+    if is_plain_gpt2(body.config) and not any("forward" in vars(block) for block in body.h):
         return gpt2_states(body, ids, wanted, positions, seen)
     more = {} if seen is None else {"attention_mask": seen[:, None], "position_ids": positions}
     return at_columns(body(input_ids=ids, use_cache=False, **more).last_hidden_state, wanted)
@@ -77,8 +80,8 @@ def gpt2_states(
         x = _rest_of_block(block, x, q, k, v, seen, cache)
     block, normed = body.h[-1], body.h[-1].ln_1(x)
     weight, bias = block.attn.c_attn.weight, block.attn.c_attn.bias  # their columns are query, key, value
-    q = F.linear(at_columns(normed, wanted), weight[:, :width].t(), bias[:width])  # [batch, wanted, width]
-    k, v = F.linear(normed, weight[:, width:].t(), bias[width:]).split(width, 2)
+    q = linear(at_columns(normed, wanted), weight[:, :width], bias[:width])  # [batch, wanted, width]
+    k, v = linear(normed, weight[:, width:], bias[width:]).split(width, 2)
     if seen is None:
         seen_there = time <= wanted[:, :, None]  # [batch, wanted, time]
     else:

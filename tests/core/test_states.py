@@ -5,6 +5,7 @@ import torch
 from core_models import VOCAB, tiny_lm
 from torch.nn import functional as F
 
+from rlhf_lib import cpu
 from rlhf_lib.cpu import TanhGELU
 from rlhf_lib.policy import prepare
 from rlhf_lib.states import gpt2_states, is_plain_gpt2, pads_to_the_right, read_states
@@ -95,3 +96,34 @@ def test_activation_and_its_gradient_are_torchs():
     torch.testing.assert_close(mine.grad.double(), theirs.grad, atol=2e-6, rtol=1e-5)
     half = x[:100].bfloat16()
     assert torch.equal(TanhGELU()(half), F.gelu(half, approximate="tanh"))
+
+
+@pytest.mark.parametrize("layout", ["matrix", "transposed", "slice"])
+def test_linear_layer_and_its_gradients_are_torchs(layout):
+    generator = torch.Generator().manual_seed(4)
+    x, bias = torch.randn(3, 5, 8, generator=generator), torch.randn(6, generator=generator)
+    stored = {"matrix": (8, 6), "transposed": (6, 8), "slice": (8, 18)}[layout]
+    weight = torch.randn(stored, generator=generator)
+    view = {"matrix": lambda w: w, "transposed": lambda w: w.t(), "slice": lambda w: w[:, 6:12]}[layout]
+    upstream = torch.randn(3, 5, 6, generator=generator)
+    found = []
+    for product in (cpu.linear, lambda x, m, b: x @ m + b):
+        leaves = [t.clone().requires_grad_() for t in (x, weight, bias)]
+        y = product(leaves[0], view(leaves[1]), leaves[2])
+        found.append([y.detach(), *torch.autograd.grad((y * upstream).sum(), leaves)])
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(cpu.linear(x, view(weight), None), x @ view(weight), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_quick_layers_change_neither_outputs_nor_weights_nor_ties(kind):
+    lm, ids = tiny_lm(kind), inputs()[0]
+    names, tied = list(lm.state_dict()), lm.get_output_embeddings().weight is lm.get_input_embeddings().weight
+    with torch.no_grad():
+        before = lm(input_ids=ids).logits
+        after = prepare(lm)(input_ids=ids).logits
+    assert any(isinstance(m, cpu.QuickConv1D | cpu.QuickLinear) for m in lm.modules())
+    assert list(lm.state_dict()) == names
+    assert (lm.get_output_embeddings().weight is lm.get_input_embeddings().weight) == tied
+    torch.testing.assert_close(after, before, atol=1e-4, rtol=0)
