@@ -108,7 +108,7 @@ def test_data_cards_call_simulated_labelers_simulated(tmp_path):
 # ---- activations and memory -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen2"])
 def test_activations_computed_again_change_no_gradient_and_no_sample(kind):
     ids = torch.randint(0, VOCAB, (4, 9), generator=torch.Generator().manual_seed(3))
     mask = torch.ones_like(ids).bool()
