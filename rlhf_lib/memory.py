@@ -23,6 +23,7 @@ def checkpoint_activations(lm: nn.Module) -> nn.Module:
     layers = max((m for m in lm.base_model.children() if isinstance(m, nn.ModuleList)), key=len)
     for layer in layers:
         layer.forward = partial(_again, layer.forward)
+    lm.base_model.compute_again = True  # read by states.gpt2_states, which goes through the layers itself
     return lm
 
 

@@ -56,6 +56,8 @@ METRICS = (
     Metric("episodes", "responses sampled so far", "-", "-"),
     Metric("time/update", "seconds of this update", "steady", "grows: something leaks"),
     Metric("time/sample_share", "share of the update spent in sampling", "below 0.25", "decoding is the bottleneck"),
+    Metric("known/true", "the known reward of the batch after the penalty, log-odds (PPO need not hear it)",
+           "rises with the score, ever more slowly", "falls while the score rises: the proxy is over-optimised"),
     Metric("reward/loss", "four-way cross-entropy, nats; chance is 1.386", "falls below 1.386 (published: 1.23, 0.93)",
            "stays at 1.386: labels carry no signal; far above: learning rate too high"),
     Metric("reward/accuracy", "share of the step's comparisons whose best response scores highest; chance is 0.25",

@@ -27,6 +27,8 @@ class TextConfig:
     "index from which on the truncate token ends the response"
     truncate_token: str
     "text of one token"
+    query_min: int = 1
+    "tokens; texts that make a shorter query are dropped [PAPER: 32 for the style tasks; the code kept all]"
     prefix: str = ""
     "text before the query; seen by the policy, not by the reward model"
     suffix: str = ""
@@ -256,10 +258,11 @@ def _gpt2_large() -> Profile:
     summary = PPOConfig(episodes=2_000_000, batch=512, lr=7.07e-6, kl_coef=0.1, whiten_rewards=False, micro_batch=2)
     books = SFTConfig(100_000, 32, 1e-4, micro_batch=8)  # [PAPER] reference first fine-tuned on BookCorpus; [KIT] size
     sft = SFTConfig(30_000, 32, 1e-4, micro_batch=2)  # [PAPER] swept 8 rates, 1e-4 to 3e-4
+    text = replace(STYLE_TEXT, query_min=32)  # excerpts of 32 to 64 tokens [PAPER]
     return Profile(
         name="gpt2-large", model="gpt2-large", dtype="bfloat16",
-        sentiment=TaskProfile(STYLE_TEXT, style_reward, replace(style, kl_target=10.0), books),  # 10 nats [PAPER]
-        descriptiveness=TaskProfile(STYLE_TEXT, style_reward, replace(style, kl_target=6.0), books),  # 6 nats [PAPER]
+        sentiment=TaskProfile(text, style_reward, replace(style, kl_target=10.0), books),  # 10 nats [PAPER]
+        descriptiveness=TaskProfile(text, style_reward, replace(style, kl_target=6.0), books),  # 6 nats [PAPER]
         cnndm=TaskProfile(CNNDM_TEXT, sum_reward, summary, sft),  # beta 0.1 fixed [PAPER]
         tldr=TaskProfile(TLDR_TEXT, sum_reward, replace(summary, kl_coef=0.03), sft),  # beta 0.03 fixed [PAPER]
     )

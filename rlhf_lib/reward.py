@@ -120,10 +120,14 @@ class RewardModel(nn.Module):
         if not Path(folder).is_dir():
             raise KitError(f"There is no reward model '{folder}'; fit one first (notebook 03).")
         try:
-            shell = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype)
+            opened = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype, output_loading_info=True)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
             raise KitError(f"The reward model '{folder}' cannot be opened ({reason}); fit it again.") from error
+        shell, info = opened
+        if info["missing_keys"]:  # transformers would go on with random weights
+            lost = min(info["missing_keys"])
+            raise KitError(f"The weights in '{folder}' do not fit its config.json ({lost} is missing); fit it again.")
         prepare(shell)
         model = cls(shell.base_model.to(device))
         with torch.no_grad():

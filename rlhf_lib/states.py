@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from rlhf_lib.cpu import linear
 
@@ -75,9 +76,12 @@ def gpt2_states(
     """
     time, width = torch.arange(ids.shape[1], device=ids.device), body.embed_dim
     x = body.wte(ids) + body.wpe(time if positions is None else positions)  # [batch, time, width]
+    again = getattr(body, "compute_again", False) and torch.is_grad_enabled()  # set by memory.checkpoint_activations
     for block in body.h[:-1]:
-        q, k, v = block.attn.c_attn(block.ln_1(x)).split(width, 2)
-        x = _rest_of_block(block, x, q, k, v, seen, cache)
+        if again:
+            x = checkpoint(_block, block, x, seen, cache, use_reentrant=False)
+        else:
+            x = _block(block, x, seen, cache)
     block, normed = body.h[-1], body.h[-1].ln_1(x)
     weight, bias = block.attn.c_attn.weight, block.attn.c_attn.bias  # their columns are query, key, value
     q = linear(at_columns(normed, wanted), weight[:, :width], bias[:width])  # [batch, wanted, width]
@@ -87,6 +91,12 @@ def gpt2_states(
     else:
         seen_there = seen.gather(1, wanted[:, :, None].expand(-1, -1, len(time)))
     return body.ln_f(_rest_of_block(block, at_columns(x, wanted), q, k, v, seen_there, cache))
+
+
+def _block(block, x: torch.Tensor, seen, cache) -> torch.Tensor:
+    """A whole block: [batch, time, width] -> the same."""
+    q, k, v = block.attn.c_attn(block.ln_1(x)).split(x.shape[2], 2)
+    return _rest_of_block(block, x, q, k, v, seen, cache)
 
 
 def _rest_of_block(block, x, q, k, v, seen, cache) -> torch.Tensor:

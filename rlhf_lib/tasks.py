@@ -61,7 +61,7 @@ class Task:
             if self.end_id not in ids:
                 return None
             ids = ids[: len(ids) - ids[::-1].index(self.end_id)]
-        return ids or None
+        return ids if len(ids) >= max(1, self.text.query_min) else None
 
     def context(self, query_ids: torch.Tensor, query_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What the policy reads: prefix + query + suffix, still left-padded.

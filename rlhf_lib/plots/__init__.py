@@ -1,5 +1,6 @@
 """Every figure of the kit: data frame in, matplotlib figure out. Never imports torch."""
 
+from rlhf_lib.plots.known import lines_by_panel, reward_kl_frontier
 from rlhf_lib.plots.signflip import casebook_curves, likelihood_against_score, probe_effect
 from rlhf_lib.plots.style import MODEL_COLOURS, MODEL_ORDER, colour_of, ordered, save_figure
 from rlhf_lib.plots.summaries import (
@@ -20,7 +21,6 @@ from rlhf_lib.plots.training import (
     ppo_curves,
     preference_by_labels,
     reward_accuracy_by_labels,
-    reward_kl_frontier,
     sign_flip,
     strategies_by_budget,
 )
@@ -28,7 +28,7 @@ from rlhf_lib.plots.training import (
 __all__ = [
     "MODEL_COLOURS", "MODEL_ORDER", "accuracy_figure", "agreement_by_kind", "calibration_plot", "casebook_curves",
     "colour_of", "copy_density", "copy_map", "copy_start_figure", "learning_curve", "likelihood_against_score",
-    "novelty_figure", "ordered", "ppo_curves", "preference_by_labels", "preference_matrix", "probe_effect",
-    "reward_accuracy_by_labels", "reward_kl_frontier", "rouge_against_preference", "rouge_bars", "samples_side_by_side",
-    "save_figure", "sign_flip", "strategies_by_budget",
+    "lines_by_panel", "novelty_figure", "ordered", "ppo_curves", "preference_by_labels", "preference_matrix",
+    "probe_effect", "reward_accuracy_by_labels", "reward_kl_frontier", "rouge_against_preference", "rouge_bars",
+    "samples_side_by_side", "save_figure", "sign_flip", "strategies_by_budget",
 ]  # fmt: skip

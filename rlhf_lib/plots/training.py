@@ -1,4 +1,4 @@
-"""Figures of the trainings: losses, PPO's curves, the reward model, preference by labels, reward against KL."""
+"""Figures of the trainings: losses, PPO's curves, the reward model, preference by labels."""
 
 from __future__ import annotations
 
@@ -167,30 +167,6 @@ def calibration_plot(data: pd.DataFrame) -> Figure:
     percent_axis(axis, "y")
     axis.set(xlabel="predicted probability of being best", ylabel="share that was best (mark area: count)")
     axis.legend(frameon=False, loc="upper left")
-    return figure
-
-
-def reward_kl_frontier(data: pd.DataFrame, optimum: pd.DataFrame | None = None) -> Figure:
-    """Mean reward against KL from the reference: one point a policy, one colour a run, the analytic optimum as a line.
-
-    Columns: `kl` (nats a response), `reward`, `run`, optional `low, high`; rows of runs whose name starts with
-    "published" are open marks. `optimum` has `kl, reward` of π ∝ ρ·exp(r/β) over a grid of β (paper section 3.1.1).
-    """
-    require_columns(data, ["kl", "reward", "run"], "reward_kl_frontier")
-    figure, axes = new_figure(width=5.8, height=4.0)
-    axis, colours = axes[0, 0], colours_for(data["run"])
-    for run, rows in data.groupby("run", sort=False):
-        rows = rows.sort_values("kl")
-        if str(run).startswith("published"):
-            axis.plot(rows["kl"], rows["reward"], label=run, **PUBLISHED_MARK)
-        else:
-            axis.errorbar(rows["kl"], rows["reward"], yerr=error_lengths(rows, "reward"), fmt="o-", markersize=4,
-                          linewidth=1.4, capsize=2, color=colours[run], label=run)
-    if optimum is not None:
-        rows = optimum.sort_values("kl")
-        axis.plot(rows["kl"], rows["reward"], color="black", linestyle="--", linewidth=1.4, label="analytic optimum")
-    axis.set(xlabel="KL from the reference (nats a response)", ylabel="mean true reward")
-    axis.legend(frameon=False)
     return figure
 
 

@@ -65,11 +65,13 @@ def calibration():
 def frontier():
     kl = np.array([0.5, 1, 2, 4, 6, 8, 12])
     rows = [
-        pd.DataFrame({"kl": kl, "reward": scale * np.sqrt(kl), "run": name})
-        for name, scale in (("5,000 labels", 0.7), ("60,000 labels", 1.1), ("published, 60,000 labels", 1.2))
+        pd.DataFrame({"kl": kl, "reward": scale * np.sqrt(kl), "run": name, "panel": panel})
+        for name, scale in (("small", 0.7), ("large", 1.1))
+        for panel in ("this run", "published (774M)")
     ]
-    optimum = pd.DataFrame({"kl": kl, "reward": 1.5 * np.sqrt(kl)})
-    return pd.concat(rows), optimum
+    panels = ("this run", "published (774M)")
+    optimum = [pd.DataFrame({"kl": kl, "reward": 1.5 * np.sqrt(kl), "panel": panel}) for panel in panels]
+    return pd.concat(rows), pd.concat(optimum)
 
 
 def flip():

@@ -19,6 +19,7 @@ FIGURES = {
     "preference_by_labels": lambda: plots.preference_by_labels(made_up.preference(), noise_ceiling=0.93),
     "calibration_plot": lambda: plots.calibration_plot(made_up.calibration()),
     "reward_kl_frontier": lambda: plots.reward_kl_frontier(*made_up.frontier()),
+    "lines_by_panel": lambda: plots.lines_by_panel(made_up.frontier()[0], "kl", "reward", "KL (nats)", "true reward"),
     "sign_flip": lambda: plots.sign_flip(*made_up.flip()),
     "likelihood_against_score": lambda: plots.likelihood_against_score(*made_up.likelihood()),
     "probe_effect": lambda: plots.probe_effect(made_up.effects(), 0.1, "sign_lost"),
@@ -42,6 +43,22 @@ def test_every_figure_has_words_on_its_axes(name):
     axes = [a for a in figure.axes if a.get_visible() and a.axison]
     assert any(a.get_xlabel() or a.get_xticklabels() for a in axes)
     assert any(a.get_ylabel() or a.get_yticklabels() for a in axes)
+
+
+def test_the_frontier_keeps_published_points_in_a_panel_of_their_own():
+    data, optimum = made_up.frontier()
+    mine, published = plots.reward_kl_frontier(data, optimum).axes
+    assert published.get_title().startswith("published")
+    for axis, panel in ((mine, "this run"), (published, "published (774M)")):
+        drawn = {bars.get_label(): bars.lines[0] for bars in axis.containers}
+        for run in ("small", "large"):
+            rows = data[(data["run"] == run) & (data["panel"] == panel)]
+            assert np.allclose(drawn[run].get_xydata(), rows[["kl", "reward"]])
+            assert (drawn[run].get_markerfacecolor() == "none") == (axis is published)
+    same = [{b.get_label(): b.lines[0].get_color() for b in axis.containers} for axis in (mine, published)]
+    assert same[0] == same[1] and len(set(same[0].values())) == 2
+    alone = plots.reward_kl_frontier(data.query("panel == 'this run'").drop(columns="panel"))
+    assert len(alone.axes) == 1
 
 
 def test_lines_carry_the_frames_numbers():

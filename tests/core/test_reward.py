@@ -287,3 +287,11 @@ def test_missing_and_damaged_reward_model(tmp_path):
     file.write_bytes(file.read_bytes()[:3000])
     with pytest.raises(KitError, match="cannot be opened"):
         RewardModel.load(folder)
+
+
+def test_a_reward_model_with_the_weights_of_another_architecture_is_refused(tmp_path):
+    folder = reward_model().save(tmp_path / "rm", tiny_tokenizer(), tiny_lm().config)
+    other = reward_model("llama").save(tmp_path / "other", tiny_tokenizer(), tiny_lm("llama").config)
+    (folder / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes())
+    with pytest.raises(KitError, match=r"do not fit its config\.json"):
+        RewardModel.load(folder)

@@ -121,3 +121,10 @@ def test_gpt2_token_facts():
 def test_own_tokenizer_round_trip():
     tokenizer = tiny_tokenizer()
     assert tokenizer.decode(tokenizer.encode("ab. c\n;")) == "ab. c\n;"
+
+
+def test_texts_that_make_too_short_a_query_are_dropped(tokenizer):
+    text = replace(STYLE, query_min=5)
+    assert Task("sentiment", text, tokenizer).query_tokens("a. bcd. ef") == tokenizer.encode(" bcd.")
+    assert Task("sentiment", text, tokenizer).query_tokens("a. bc. ef") is None
+    assert len(Task("sentiment", STYLE, tokenizer).query_tokens("a. bc. ef")) == 4
