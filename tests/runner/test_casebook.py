@@ -160,3 +160,12 @@ def test_the_command_writes_what_it_measured(tmp_path, monkeypatch, capsys):
     assert written["updates_to_stop"]["sign_lost"] <= 12 and written["updates_to_stop"]["temperature_once"] == 31
     assert "False pulls: 0 of 30" in capsys.readouterr().out
     assert len(pd.read_parquet(tmp_path / "monitors_runs.parquet")) == len(rows)
+
+
+def test_the_recorded_bounds_follow_from_the_recorded_runs():
+    """Nobody has typed them."""
+    found, rows = calibration.recorded()
+    for name, measured in found["measured"].items():
+        bound = calibration.bound_between(rows, name)["bound"]
+        assert bound == pytest.approx(math.inf if measured["bound"] is None else measured["bound"])
+    assert monitors.recorded_bounds() == pytest.approx(found["bounds"])
