@@ -94,13 +94,9 @@ def make_rollout(
     passes = task.passes(samples.responses)
     scores = task.penalise(scores, samples.responses)
     # 5. reference log-probabilities of the same tokens, at the same temperature
-    ref_logprobs = reference.logprobs(
-        context_ids, context_mask, samples.responses, text.temperature, cfg.micro_batch
-    )
+    ref_logprobs = reference.logprobs(context_ids, context_mask, samples.responses, text.temperature, cfg.micro_batch)
     # 6. KL and rewards follow from these: see Rollout.kl and Rollout.rewards
-    rollout = Rollout(
-        query_ids, query_mask, context_ids, context_mask, *samples, ref_logprobs.float(), scores, passes
-    )
+    rollout = Rollout(query_ids, query_mask, context_ids, context_mask, *samples, ref_logprobs.float(), scores, passes)
     return rollout, seconds
 
 
@@ -192,9 +188,7 @@ def train_minibatch(
     for rows in torch.arange(len(advantages), device=advantages.device).split(cfg.micro_batch):
         part = batch.rows(rows)
         logprobs, values = policy(part.context_ids, part.context_mask, part.responses, temperature)  # [b, R] each
-        loss, stats = ppo_loss(
-            logprobs, values, part.logprobs, part.values, advantages[rows], returns[rows], cfg
-        )
+        loss, stats = ppo_loss(logprobs, values, part.logprobs, part.values, advantages[rows], returns[rows], cfg)
         share = len(rows) / len(advantages)
         (loss * share).backward()
         for name, value in stats.items():
@@ -284,8 +278,12 @@ def train_ppo(
     callbacks = list(callbacks)
     generator = torch.Generator(policy.device).manual_seed(seed)
     state = TrainState(
-        policy, make_adam(policy.parameters(), cfg.lr), generator, settings(cfg) | {"seed": seed, "world": world},
-        total=cfg.episodes // (cfg.batch * world), extra={"kl_coef": cfg.kl_coef, "position": 0, "adam_steps": 0},
+        policy,
+        make_adam(policy.parameters(), cfg.lr),
+        generator,
+        settings(cfg) | {"seed": seed, "world": world},
+        total=cfg.episodes // (cfg.batch * world),
+        extra={"kl_coef": cfg.kl_coef, "position": 0, "adam_steps": 0},
     )
     if resume is not None:
         state.load(resume)
@@ -301,11 +299,18 @@ def train_ppo(
         state.step += 1
         seconds = time.perf_counter() - began
         metrics |= {
-            "episodes": state.step * cfg.batch * world, "time/update": seconds, "time/sample_share": sampling / seconds,
+            "episodes": state.step * cfg.batch * world,
+            "time/update": seconds,
+            "time/sample_share": sampling / seconds,
         }
         state.metrics = metrics
-        state.data = {"query_ids": rollout.query_ids, "query_mask": rollout.query_mask,
-                      "responses": rollout.responses, "scores": rollout.scores, "passes": rollout.passes}
+        state.data = {
+            "query_ids": rollout.query_ids,
+            "query_mask": rollout.query_mask,
+            "responses": rollout.responses,
+            "scores": rollout.scores,
+            "passes": rollout.passes,
+        }
         if run_callbacks(callbacks, state):
             return state
     finish(callbacks, state)

@@ -177,15 +177,30 @@ class Profile:
 # ---- the four sizes ------------------------------------------------------------------------------------------
 
 STYLE_TEXT = TextConfig(  # [CODE lm_tasks.py]; the same in every profile
-    query_length=64, response_length=24, temperature=0.7, truncate_after=16, truncate_token=".",
-    start_text=".", end_text=".",
+    query_length=64,
+    response_length=24,
+    temperature=0.7,
+    truncate_after=16,
+    truncate_token=".",
+    start_text=".",
+    end_text=".",
 )
 CNNDM_TEXT = TextConfig(  # [CODE]
-    query_length=500, response_length=75, temperature=0.5, truncate_after=55, truncate_token="\n",
-    prefix="Article:\n\n", suffix="\n\nTL;DR:", end_text="\n",
+    query_length=500,
+    response_length=75,
+    temperature=0.5,
+    truncate_after=55,
+    truncate_token="\n",
+    prefix="Article:\n\n",
+    suffix="\n\nTL;DR:",
+    end_text="\n",
 )
 TLDR_TEXT = TextConfig(  # [CODE]
-    query_length=500, response_length=75, temperature=0.7, truncate_after=55, truncate_token="\n",
+    query_length=500,
+    response_length=75,
+    temperature=0.7,
+    truncate_after=55,
+    truncate_token="\n",
     suffix="\n\nTL;DR:",
 )
 # [KIT] 256 positions; the embedded world's references have 13 to 53 tokens (articles; mean 27) and 13 to 34 (posts; 21)
@@ -204,32 +219,50 @@ def _tiny() -> Profile:
     slow = replace(ppo, episodes=12_800, lr=5e-5, kl_coef=0.15)  # three and a half nats leave little for noise
     few_refits = CollectConfig(refits=4)  # minutes: every re-fit costs one
     return Profile(
-        name="tiny", model="data/base", dtype="float32",
+        name="tiny",
+        model="data/base",
+        dtype="float32",
         # the paper's 10 and 6 nats were 19% and 11% of its base model's 53 nats a sequence
         sentiment=TaskProfile(STYLE_TEXT, style_reward, replace(style, kl_target_share=0.19), SFTConfig(0, 32, 3e-4)),
         descriptiveness=TaskProfile(
             STYLE_TEXT, style_reward, replace(slow, kl_target_share=0.11), SFTConfig(0, 32, 3e-4)
         ),
         cnndm=TaskProfile(
-            replace(CNNDM_TEXT, **SHORT_CNNDM), sum_reward,
+            replace(CNNDM_TEXT, **SHORT_CNNDM),
+            sum_reward,
             replace(ppo, kl_coef=0.1, whiten_rewards=False),  # fixed beta [PAPER]
-            SFTConfig(5_000, 32, 3e-4, micro_batch=32), few_refits,
+            SFTConfig(5_000, 32, 3e-4, micro_batch=32),
+            few_refits,
         ),
         tldr=TaskProfile(
-            replace(TLDR_TEXT, **SHORT_TLDR), sum_reward,
+            replace(TLDR_TEXT, **SHORT_TLDR),
+            sum_reward,
             replace(ppo, kl_coef=0.03, whiten_rewards=False),  # fixed beta [PAPER]
-            SFTConfig(5_000, 32, 3e-4, micro_batch=32), few_refits,
+            SFTConfig(5_000, 32, 3e-4, micro_batch=32),
+            few_refits,
         ),
     )
 
 
 def _smoke() -> Profile:
     """Seconds: the same code and lengths, counts too small to learn anything."""
-    return _override(_tiny(), {
-        "name": "smoke", "eval_prompts": 16, "reward__labels": 64, "reward__batch": 16,
-        "reward__normalize_samples": 32, "ppo__episodes": 64, "ppo__batch": 16, "ppo__save_every": 2,
-        "cnndm__sft__examples": 64, "tldr__sft__examples": 64, "collect__refits": 1, "collect__batches": 2,
-    })
+    return _override(
+        _tiny(),
+        {
+            "name": "smoke",
+            "eval_prompts": 16,
+            "reward__labels": 64,
+            "reward__batch": 16,
+            "reward__normalize_samples": 32,
+            "ppo__episodes": 64,
+            "ppo__batch": 16,
+            "ppo__save_every": 2,
+            "cnndm__sft__examples": 64,
+            "tldr__sft__examples": 64,
+            "collect__refits": 1,
+            "collect__batches": 2,
+        },
+    )
 
 
 def _gpt2() -> Profile:
@@ -242,7 +275,9 @@ def _gpt2() -> Profile:
     sft = SFTConfig(30_000, 32, 1e-4, micro_batch=8)  # [PAPER] swept 8 rates, 1e-4 to 3e-4
     none = SFTConfig(0, 32, 1e-4, micro_batch=32)  # the released code starts from plain GPT-2
     return Profile(
-        name="gpt2", model="gpt2", dtype="bfloat16",
+        name="gpt2",
+        model="gpt2",
+        dtype="bfloat16",
         sentiment=TaskProfile(STYLE_TEXT, style_reward, style, none),
         descriptiveness=TaskProfile(STYLE_TEXT, style_reward, style, none),
         cnndm=TaskProfile(CNNDM_TEXT, sum_reward, summary, sft),
@@ -260,7 +295,9 @@ def _gpt2_large() -> Profile:
     sft = SFTConfig(30_000, 32, 1e-4, micro_batch=2)  # [PAPER] swept 8 rates, 1e-4 to 3e-4
     text = replace(STYLE_TEXT, query_min=32)  # excerpts of 32 to 64 tokens [PAPER]
     return Profile(
-        name="gpt2-large", model="gpt2-large", dtype="bfloat16",
+        name="gpt2-large",
+        model="gpt2-large",
+        dtype="bfloat16",
         sentiment=TaskProfile(text, style_reward, replace(style, kl_target=10.0), books),  # 10 nats [PAPER]
         descriptiveness=TaskProfile(text, style_reward, replace(style, kl_target=6.0), books),  # 6 nats [PAPER]
         cnndm=TaskProfile(CNNDM_TEXT, sum_reward, summary, sft),  # beta 0.1 fixed [PAPER]

@@ -337,8 +337,13 @@ def fit_reward(
         finish(callbacks, state)
     normalise(model, reference, stream, cfg, generator)
     model.report = {
-        "heldout_accuracy": accuracy(model, held), "chance": 0.25, "heldout": len(held), "train": len(train),
-        "dropped": dropped, "final_loss": state.metrics.get("reward/loss"), "stopped": state.stopped,
+        "heldout_accuracy": accuracy(model, held),
+        "chance": 0.25,
+        "heldout": len(held),
+        "train": len(train),
+        "dropped": dropped,
+        "final_loss": state.metrics.get("reward/loss"),
+        "stopped": state.stopped,
     }
     return model.requires_grad_(False)
 

@@ -39,8 +39,13 @@ FIELDS = {
     "facts": ("json", False),  # a JSON text in the frame, an object in JSON lines
 }
 _DTYPES = {"text": "str", "bool": "boolean", "number": "float64", "integer": "Int64", "json": "str"}
-_EXPECTED = {"text": "a text", "bool": "true or false", "number": "a number", "integer": "a whole number",
-             "json": "a JSON object"}
+_EXPECTED = {
+    "text": "a text",
+    "bool": "true or false",
+    "number": "a number",
+    "integer": "a whole number",
+    "json": "a JSON object",
+}
 FORMATS = (".jsonl", ".jsonl.gz", ".parquet")
 
 
@@ -172,8 +177,10 @@ def _converted(value, kind: str, field: str, where: str):
         try:
             value.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise KitError(f"{where}: '{field}' holds half a character (a lone surrogate), which no file can "
-                           "keep: write it again as UTF-8.") from error
+            raise KitError(
+                f"{where}: '{field}' holds half a character (a lone surrogate), which no file can "
+                "keep: write it again as UTF-8."
+            ) from error
     return value
 
 

@@ -71,8 +71,7 @@ class Task:
         if not self.prefix_ids and not self.suffix_ids:
             return query_ids, query_mask
         rows = [
-            self.prefix_ids + q[m.bool()].tolist() + self.suffix_ids
-            for q, m in zip(query_ids, query_mask, strict=True)
+            self.prefix_ids + q[m.bool()].tolist() + self.suffix_ids for q, m in zip(query_ids, query_mask, strict=True)
         ]
         width = len(self.prefix_ids) + query_ids.shape[1] + len(self.suffix_ids)
         ids, mask = left_pad(rows, width, self.pad_id)

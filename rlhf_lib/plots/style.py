@@ -40,7 +40,11 @@ OTHER_COLOURS = ("#332288", "#E69F00", "#117733", "#882255", "#44AA99", "#999933
 MODEL_ORDER = list(MODEL_COLOURS)
 TASK_TITLES = {"cnndm": "articles (CNN/DM-like)", "tldr": "posts (TL;DR-like)"}
 PUBLISHED_MARK = {
-    "marker": "D", "markerfacecolor": "none", "markeredgecolor": "black", "linestyle": "none", "markersize": 6,
+    "marker": "D",
+    "markerfacecolor": "none",
+    "markeredgecolor": "black",
+    "linestyle": "none",
+    "markersize": 6,
 }
 
 
@@ -95,8 +99,10 @@ def require_columns(data: pd.DataFrame, columns, figure_name: str) -> None:
     """Raise KitError when the frame of a figure lacks a column or has no row."""
     missing = [c for c in columns if c not in data.columns]
     if missing:
-        raise KitError(f"The figure {figure_name} needs the column(s) {', '.join(missing)}; the data frame has "
-                       f"{', '.join(map(str, data.columns)) or 'none'}.")
+        raise KitError(
+            f"The figure {figure_name} needs the column(s) {', '.join(missing)}; the data frame has "
+            f"{', '.join(map(str, data.columns)) or 'none'}."
+        )
     if data.empty:
         raise KitError(f"The figure {figure_name} got a data frame without rows: there is nothing to draw.")
 
@@ -144,10 +150,12 @@ def save_figure(figure: Figure, data, path_stem: str | os.PathLike, alt: str) ->
         stem.parent.mkdir(parents=True, exist_ok=True)
         with matplotlib.rc_context({"svg.hashsalt": stem.name, "svg.fonttype": "path"}):
             paths = {
-                "png": _replace(stem, ".png", lambda f: figure.savefig(f, format="png", dpi=130,
-                                                                       metadata={"Software": None})),
-                "svg": _replace(stem, ".svg", lambda f: figure.savefig(f, format="svg",
-                                                                       metadata={"Date": None, "Description": alt})),
+                "png": _replace(
+                    stem, ".png", lambda f: figure.savefig(f, format="png", dpi=130, metadata={"Software": None})
+                ),
+                "svg": _replace(
+                    stem, ".svg", lambda f: figure.savefig(f, format="svg", metadata={"Date": None, "Description": alt})
+                ),
             }
         suffix, content = _numbers(data)
         paths["data"] = _replace(stem, suffix, lambda f: f.write(content.encode()))

@@ -50,11 +50,15 @@ def _shortened(text: str, characters: int) -> str:
 
 def _head_cell(name: str, colour: str) -> str:
     """A column's name over a bar in its model's colour."""
-    return (f'<th scope="col" style="text-align:left;vertical-align:bottom;border-bottom:3px solid {colour}">'
-            f"{html.escape(name)}</th>")
+    return (
+        f'<th scope="col" style="text-align:left;vertical-align:bottom;border-bottom:3px solid {colour}">'
+        f"{html.escape(name)}</th>"
+    )
 
 
 def _body_cell(text: str) -> str:
     """One escaped text with its line breaks kept."""
-    return ('<td style="text-align:left;vertical-align:top;white-space:pre-wrap;overflow-wrap:anywhere;'
-            f'border-bottom:1px solid #ddd">{html.escape(text)}</td>')
+    return (
+        '<td style="text-align:left;vertical-align:top;white-space:pre-wrap;overflow-wrap:anywhere;'
+        f'border-bottom:1px solid #ddd">{html.escape(text)}</td>'
+    )

@@ -31,8 +31,9 @@ PPO_PANELS = {
 }
 
 
-def learning_curve(data: pd.DataFrame, xlabel: str = "optimizer step",
-                   ylabel: str = "cross-entropy (nats a token)") -> Figure:
+def learning_curve(
+    data: pd.DataFrame, xlabel: str = "optimizer step", ylabel: str = "cross-entropy (nats a token)"
+) -> Figure:
     """Loss against steps. Columns: `step, loss`, and where there are several curves `split` and/or `model`.
 
     Models differ in colour, splits in line style (train thin, anything else heavy with marks).
@@ -45,9 +46,15 @@ def learning_curve(data: pd.DataFrame, xlabel: str = "optimizer step",
     for (model, split), rows in data.dropna(subset=["loss"]).groupby(["model", "split"], sort=False):
         rows = rows.sort_values("step")
         train = split == "train"
-        axis.plot(rows["step"], rows["loss"], label=f"{model}, {split}" if several else split,
-                  color=colour_of(model) if several else ("#8C8C8C" if train else "#D55E00"),
-                  linewidth=1.2 if train else 2.0, marker=None if train else "o", markersize=4)
+        axis.plot(
+            rows["step"],
+            rows["loss"],
+            label=f"{model}, {split}" if several else split,
+            color=colour_of(model) if several else ("#8C8C8C" if train else "#D55E00"),
+            linewidth=1.2 if train else 2.0,
+            marker=None if train else "o",
+            markersize=4,
+        )
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.legend(frameon=False)
     return figure
@@ -75,8 +82,13 @@ def ppo_curves(metrics: pd.DataFrame, kl_target: float | None = None, kl_band: f
         if name == "objective/penalised":
             percent_axis(axis, "y", 0, 1)
         if name == "objective/kl" and kl_target is not None:
-            axis.axhspan(kl_target * (1 - kl_band), kl_target * (1 + kl_band), color="#009E73", alpha=0.15,
-                         label=f"target {kl_target:g} ± {kl_band:.0%}")
+            axis.axhspan(
+                kl_target * (1 - kl_band),
+                kl_target * (1 + kl_band),
+                color="#009E73",
+                alpha=0.15,
+                label=f"target {kl_target:g} ± {kl_band:.0%}",
+            )
     figure_legend(figure, axes)
     return figure
 
@@ -159,8 +171,16 @@ def calibration_plot(data: pd.DataFrame) -> Figure:
     axis = axes[0, 0]
     axis.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle=":", label="calibrated")
     for run, rows in data.assign(run=data.get("run", "this run")).groupby("run", sort=False):
-        axis.errorbar(rows["predicted"], rows["observed"], yerr=error_lengths(rows, "observed"), fmt="-",
-                      color=colour_of(run), label=run, linewidth=1.2, capsize=2)
+        axis.errorbar(
+            rows["predicted"],
+            rows["observed"],
+            yerr=error_lengths(rows, "observed"),
+            fmt="-",
+            color=colour_of(run),
+            label=run,
+            linewidth=1.2,
+            capsize=2,
+        )
         areas = 10 + 90 * rows["count"] / data["count"].max()
         axis.scatter(rows["predicted"], rows["observed"], s=areas, color=colour_of(run), zorder=3)
     percent_axis(axis, "x")
@@ -186,8 +206,9 @@ def sign_flip(data: pd.DataFrame, pulls: pd.DataFrame | None = None) -> Figure:
         for run, rows in data[data["metric"] == metric].groupby("run", sort=False):
             axis.plot(rows["episodes"], rows["value"], color=colours[run], label=run, linewidth=1.6)
         for row in [] if pulls is None else pulls.itertuples():
-            axis.axvline(row.episodes, color=styles[row.reason], linestyle="--", linewidth=1.2,
-                         label=f"pulled: {row.reason}")
+            axis.axvline(
+                row.episodes, color=styles[row.reason], linestyle="--", linewidth=1.2, label=f"pulled: {row.reason}"
+            )
         axis.set(xlabel="episodes", ylabel=metric)
     figure_legend(figure, axes)
     return figure
@@ -209,8 +230,17 @@ def _run_lines(axis, rows: pd.DataFrame, x: str, y: str) -> None:
     colours = colours_for(runs["run"])
     for run in ordered(runs["run"]):
         points = runs[runs["run"] == run].sort_values(x)
-        axis.errorbar(points[x], points[y], yerr=error_lengths(points, y), fmt="o-", markersize=4, capsize=2.5,
-                      linewidth=1.4, color=colours[run], label=run)
+        axis.errorbar(
+            points[x],
+            points[y],
+            yerr=error_lengths(points, y),
+            fmt="o-",
+            markersize=4,
+            capsize=2.5,
+            linewidth=1.4,
+            color=colours[run],
+            label=run,
+        )
 
 
 def _label_axis(axis, labels: pd.Series) -> None:
