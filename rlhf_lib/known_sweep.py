@@ -156,10 +156,11 @@ def published_frontier() -> pd.DataFrame:
     )
 
 
-def by_episodes(curves: pd.DataFrame, width: int = 320) -> pd.DataFrame:
-    """True reward along the runs at the main KL: `source, episodes, reward`, seeds and `width` episodes averaged."""
+def by_episodes(curves: pd.DataFrame, points: int = 20) -> pd.DataFrame:
+    """True reward along the runs at the main KL: `source, episodes, reward`, seeds averaged, `points` values each."""
     main = curves[curves["target"] == MAIN_KL]
-    bins = np.ceil(main["episodes"] / width).rename("bin")
+    longest = main.groupby("source")["episodes"].transform("max")
+    bins = np.ceil(points * main["episodes"] / longest).rename("bin")
     mean = main.groupby(["source", bins])[["episodes", "known/true"]].mean().reset_index()
     return mean.rename(columns={"known/true": "reward"})[["source", "episodes", "reward"]]
 

@@ -215,6 +215,17 @@ def test_one_policy_is_held_against_the_optimum_where_that_is_trusted():
     assert "known.reward_at_kl.optimum" not in known_sweep.measures_of_one(row | {"kl": 9.0}, base)
 
 
+def test_curves_of_long_and_short_runs_have_as_many_points():
+    far = pd.DataFrame({"source": "small", "target": 20.0, "episodes": [8], "known/true": [9.0]})
+    one = pd.DataFrame({"source": "direct", "target": 8.0, "episodes": np.arange(8, 801, 8), "known/true": 1.0})
+    two = one.assign(**{"known/true": 3.0})  # another seed
+    short = pd.DataFrame({"source": "this run", "target": 8.0, "episodes": [8, 16], "known/true": [0.0, 2.0]})
+    found = known_sweep.by_episodes(pd.concat([far, one, two, short]))
+    assert found["source"].value_counts().to_dict() == {"direct": 20, "this run": 2}
+    assert (found[found["source"] == "direct"]["reward"] == 2.0).all()
+    assert found[found["source"] == "this run"]["episodes"].tolist() == [8, 16]
+
+
 def test_the_published_numbers_rank_as_the_paper_says():
     at_8 = {source: points[8] for source, points in known_sweep.PUBLISHED_AT_KL.items()}
     assert at_8["direct"] > at_8["large"] > at_8["middle"] > at_8["small"]
