@@ -171,7 +171,7 @@ def main(argv: list[str]) -> int:
     if not torch.cuda.is_available() and not is_test:
         raise KitError("There is no GPU that torch can use here; try the command on the CPU with --size test.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    bytes_s, peak = bandwidth(device, 8 if is_test else 4096), matrix_peak(device, 64 if is_test else 8192)
+    bytes_s, peak = bandwidth(device, 8 if is_test else 4096), matrix_peak(device, 1024 if is_test else 8192)
     rows = [measure(size, task, device, bytes_s, peak) for size in sizes for task in TASKS]
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU (a trial of the command)"
     found = {

@@ -105,7 +105,7 @@ def test_overlap_is_as_planned(store, comparisons):
 def test_a_lone_labeler_gets_an_overlapped_item_once(store, comparisons):
     store.add_items("style", comparisons(10), overlap_share=1.0, overlap=2)
     session = LabelSession(store, "ana", "style")
-    assert session.stats()["left"] == 20  # both places of each item are still open to her
+    assert session.stats()["left"] == 10  # twenty places are open, and she can answer each item once
     assert len(label_all(session)) == 10
     assert session.stats()["left"] == 0
 
