@@ -117,15 +117,18 @@ def test_where_the_page_sorts_out_double_clicks_the_kernels_time_does_not_count(
 
 
 def test_keys_and_buttons_of_two_threads_take_turns(store):
-    """JupyterLab handles the keys' messages in another thread of the kernel than the buttons'."""
-    store.add_items("q", four_way(40))
+    """JupyterLab handles the keys' messages in another thread of the kernel than the buttons'.
+
+    A click on a panel that a key has just answered counts for nothing; what counts, counts once.
+    """
+    store.add_items("q", four_way(60))
     box, _ = labeler_for(store)
     box.keys.at_work = True
     wrong = []
 
     def keys():
         try:
-            while (view := box.number) <= 40:
+            while (view := box.number) <= 40:  # twenty items are left for the buttons, however late they come
                 box.keys._handle_custom_msg({"key": "1", "view": view, "age": 1.0}, [])
         except Exception as error:
             wrong.append(error)
@@ -136,7 +139,8 @@ def test_keys_and_buttons_of_two_threads_take_turns(store):
         box._panel.buttons[1].click()
     presser.join()
     frame = store.labels_frame("q")
-    assert wrong == [] and len(frame) == 40 and frame.comparison_id.is_unique and (frame.best_shown == 1).sum() == 10
+    assert wrong == [] and len(frame) == box.number - 1 >= 40 and frame.comparison_id.is_unique
+    assert 1 <= (frame.best_shown == 1).sum() <= 10
 
 
 @pytest.mark.parametrize("slow", ["_show_own_quality", "_show_progress", "_next"])
