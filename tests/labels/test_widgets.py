@@ -135,12 +135,12 @@ def test_keys_and_buttons_of_two_threads_take_turns(store):
 
     presser = threading.Thread(target=keys)
     presser.start()
-    for _ in range(10):
+    while (store.labels_frame("q").best_shown == 1).sum() < 10:  # a click that came too late is made again
         box._panel.buttons[1].click()
     presser.join()
     frame = store.labels_frame("q")
     assert wrong == [] and len(frame) == box.number - 1 >= 40 and frame.comparison_id.is_unique
-    assert 1 <= (frame.best_shown == 1).sum() <= 10
+    assert (frame.best_shown == 1).sum() == 10
 
 
 @pytest.mark.parametrize("slow", ["_show_own_quality", "_show_progress", "_next"])
