@@ -16,6 +16,7 @@ COMMANDS = {
     "base": ("rlhf_lib.base", "pretrain the base model"),
     "gpu": ("rlhf_lib.gpu", "measure speed and memory of the real sizes on a GPU"),
     "analyse": ("rlhf_lib.analysis.cli", "novelty, copying and ROUGE of anybody's samples"),
+    "likelihood": ("rlhf_lib.likelihood", "how likely samples are under another language model"),
     "samples": ("rlhf_lib.for_labelers", "draw samples of the base model for labelers"),
     "label": ("rlhf_lib.labels.page", "serve the labeling page"),
     "quality": ("rlhf_lib.labels.report", "can these labels be trusted? Of all labelers, in any time window"),
