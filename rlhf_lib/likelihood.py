@@ -7,11 +7,14 @@ that has learned to please its reward model by odd text shows here, though its K
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch.nn import functional as F
 
+from rlhf_lib import claims
 from rlhf_lib.errors import KitError
 from rlhf_lib.policy import load_lm
 from rlhf_lib.samples import FORMATS, read_samples, summaries
@@ -55,21 +58,61 @@ def _batch(lm, pairs: list[tuple[list[int], list[int]]]) -> list[float | None]:
     return [t / c if c else None for t, c in zip(total, count, strict=True)]
 
 
-def by_model(samples: pd.DataFrame, name_or_folder: str) -> pd.DataFrame:
-    """`task, model, median, n`: the median of `log_likelihood` under another model, by model of samples."""
+def measured(samples: pd.DataFrame, name_or_folder: str) -> pd.DataFrame:
+    """The samples with `likely`: their `log_likelihood` under another model, nats a token."""
     lm, tokenizer = load_lm(name_or_folder)
     likely = log_likelihood(lm, tokenizer, list(samples["query"]), list(summaries(samples)))
-    groups = samples.assign(likely=pd.Series(likely, index=samples.index, dtype=float)).groupby(["task", "model"])
-    return groups["likely"].agg(median="median", n="count").reset_index()
+    return samples.assign(likely=pd.Series(likely, index=samples.index, dtype=float))
+
+
+def by_model(likely: pd.DataFrame) -> pd.DataFrame:
+    """`task, model, median, n` of `measured` samples."""
+    return likely.groupby(["task", "model"])["likely"].agg(median="median", n="count").reset_index()
+
+
+def gap(likely: pd.DataFrame, draws: int = 1000) -> dict:
+    """Median of the fine-tuned model's samples minus that of the zero-shot model's, as a measure for the claims.
+
+    With a 95% interval of a bootstrap over samples. Raises KitError where one of the two models is not there.
+    """
+    mine, base = (
+        likely.loc[likely["model"] == model, "likely"].dropna().to_numpy() for model in ("fine-tuned", "zero-shot")
+    )
+    if not len(mine) or not len(base):
+        raise KitError("A gap needs samples of the models 'fine-tuned' and 'zero-shot'; these have not both.")
+    random = np.random.default_rng(0)
+    drawn = [np.median(x[random.integers(len(x), size=(draws, len(x)))], axis=1) for x in (mine, base)]  # [draws] each
+    low, high = np.percentile(drawn[0] - drawn[1], [2.5, 97.5])
+    value = float(np.median(mine) - np.median(base))
+    return {"value": value, "low": float(low), "high": float(high), "n": len(mine), "seeds": 1}
+
+
+def record(found: dict, samples: Path, where: Path) -> None:
+    """Keep the gap, and beside it the measures on real prose of the run that the samples stand in (RUN/samples/)."""
+    runs_own = {
+        name: vars(measure)
+        for name, measure in claims.load_measures(samples.parent.parent / "figures").items()
+        if name.startswith("real_prose.")
+    }
+    rows = runs_own | {"real_prose.sentiment.loglik_gap": found}
+    kept = {name: {k: v for k, v in row.items() if v is not None} for name, row in rows.items()}
+    claims.record_measures(where.parent, where.stem, kept)
 
 
 def main(argv: list[str]) -> int:
     """`likelihood`: the median log-likelihood of samples under another model, nats a token."""
     parser = argparse.ArgumentParser(prog="python -m rlhf_lib likelihood", description=main.__doc__)
-    parser.add_argument("samples", help=f"rows task, model, query, response ({', '.join(FORMATS)})")
+    parser.add_argument("samples", type=Path, help=f"rows task, model, query, response ({', '.join(FORMATS)})")
     parser.add_argument("--model", required=True, help="a Hugging Face folder or hub name")
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE",
+        help="also write the gap between fine-tuned and zero-shot, and the run's measures on real prose, for `check`",
+    )  # fmt: skip
     options = parser.parse_args(argv)
-    table = by_model(read_samples(options.samples), options.model)
+    likely = measured(read_samples(options.samples), options.model)
     print(f"Median log-likelihood of a sample under {options.model}, nats a token:")
-    print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    print(by_model(likely).to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    if options.record:
+        record(gap(likely), options.samples, options.record)
+        print(f"Written to {options.record}.")
     return 0

@@ -1,9 +1,10 @@
 """Likelihood under another model: against a plain transformers loop, one sample at a time."""
 
+import pandas as pd
 import pytest
 import torch
 
-from rlhf_lib import likelihood, manifest
+from rlhf_lib import claims, likelihood, manifest
 from rlhf_lib.__main__ import main
 from rlhf_lib.errors import KitError
 from rlhf_lib.policy import load_lm
@@ -55,3 +56,19 @@ def test_the_command_tells_models_apart(tmp_path, capsys):
     assert {line[1] for line in lines} == {"a", "b"}
     of = {line[1]: float(line[2]) for line in lines}
     assert of["a"] > of["b"] + 1
+
+
+def test_the_gap_and_the_runs_own_measures_are_kept_for_the_claims(tmp_path):
+    likely = pd.DataFrame({"model": ["fine-tuned"] * 3 + ["zero-shot"] * 3, "likely": [-2.0, -3, -4, -1, -2, -2.5]})
+    found = likelihood.gap(likely)
+    assert found["value"] == -1.0 and found["low"] <= -1.0 <= found["high"] and found["n"] == 3
+    with pytest.raises(KitError, match="zero-shot"):
+        likelihood.gap(likely[likely.model == "fine-tuned"])
+    claims.record_measures(tmp_path / "run" / "figures", "04_measures", {
+        "real_prose.sentiment.preference": {"value": 0.8, "low": 0.78, "high": 0.82, "n": 1024, "seeds": 1},
+        "style.sentiment.preference": {"value": 0.9},
+    })  # fmt: skip
+    likelihood.record(found, tmp_path / "run" / "samples" / "x.parquet", tmp_path / "kept" / "real_prose.json")
+    kept = claims.load_measures(tmp_path / "kept")
+    assert set(kept) == {"real_prose.sentiment.preference", "real_prose.sentiment.loglik_gap"}
+    assert kept["real_prose.sentiment.preference"].n == 1024
