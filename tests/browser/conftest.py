@@ -125,3 +125,12 @@ def page_alone(tmp_path_factory, root):
     command = [sys.executable, "-m", "rlhf_lib", "label", f"--port={port}", f"--token={token}"]
     with served(command, folder, root, f"http://127.0.0.1:{port}/"):
         yield f"http://127.0.0.1:{port}", token, folder
+
+
+@pytest.fixture
+def recorded_page(tmp_path, root):
+    """(address, token) of the labeling page on an empty store, which it fills with the base's recorded samples."""
+    port, token = free_port(), secrets.token_hex(16)
+    command = [sys.executable, "-m", "rlhf_lib", "label", f"--port={port}", f"--token={token}"]
+    with served(command, tmp_path, root, f"http://127.0.0.1:{port}/", seconds=900):
+        yield f"http://127.0.0.1:{port}", token
