@@ -13,13 +13,14 @@ NBVAL   := --nbval-lax --nbval-current-env --nbval-cell-timeout=900
 TESTS   := tests $(wildcard notebooks)
 RUN     := $(PY) -m rlhf_lib
 
-.PHONY: help env reproduce figures check test test-all soak test-browser bench lab label base lint
+.PHONY: help env reproduce figures check docs test test-all soak test-browser bench lab label base lint
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make reproduce     run all notebooks, ending in the table of measured beside published numbers (PROFILE=tiny)"
 	@echo "make figures       copy the newest complete run's figures to figures/"
 	@echo "make check         hold the numbers in figures/ against the claims of the blog post"
+	@echo "make docs          write the made parts of README.md and docs/ again (figures and check do it by themselves)"
 	@echo "make lab           open JupyterLab on notebooks/00_start_here.ipynb"
 	@echo "make label         serve the labeling page alone, without code"
 	@echo "make base          pretrain the base model again: CORPUS=<text or JSONL file> OUT=<folder>"
@@ -57,9 +58,13 @@ reproduce: $(STAMP)
 
 figures: $(STAMP)
 	@$(RUN) figures --profile "$(PROFILE)"
+	@$(RUN) docs
 
 check: $(STAMP)
-	@$(RUN) check --profile "$(PROFILE)"
+	@$(RUN) check --profile "$(PROFILE)"; status=$$?; $(RUN) docs && exit $$status
+
+docs: $(STAMP)
+	@$(RUN) docs
 
 test: $(STAMP)
 	$(PY) -m pytest $(NBVAL) $(TESTS)

@@ -20,6 +20,7 @@ COMMANDS = {
     "samples": ("rlhf_lib.for_labelers", "draw samples of the base model for labelers"),
     "label": ("rlhf_lib.labels.page", "serve the labeling page"),
     "quality": ("rlhf_lib.labels.report", "can these labels be trusted? Of all labelers, in any time window"),
+    "docs": ("rlhf_lib.docs", "write the made parts of README.md and docs/ again"),
     "lint-notebooks": ("rlhf_lib.notebook_rules", "check the notebooks' hygiene"),
 }
 SHARED_MODULES = {"figures": "figures_main"}  # commands that are not their module's `main`
