@@ -70,16 +70,17 @@ def prefix_scores(model: RewardModel, task: Task, context: str, response: str) -
     itself, so that all of `added` sum to the last score, which is the text's. No cut, no penalty.
     The model reads from left to right, so one pass gives all of them.
 
-    Raises KitError if a text is empty, or the response longer than the task's responses (of the context, its last
-    `query_length` tokens count, as in the labels).
+    Raises KitError if a text is empty, or both together are longer than the model can read. Of the context, the last
+    `query_length` tokens count, as in the labels; no label had a response over the task's `response_length`.
     """
     asked, answer = task.encode(context)[-task.text.query_length :], task.encode(response)
     if not asked or not answer:
         raise KitError("The reward model scores a response to a context; write at least one word in both.")
-    if len(answer) > task.text.response_length:
+    room = getattr(model.body.config, "max_position_embeddings", None)
+    if room is not None and len(asked) + len(answer) > room:
         raise KitError(
-            f"The response has {len(answer)} tokens, and the reward model has seen none over "
-            f"{task.text.response_length}; shorten it."
+            f"Context and response have {len(asked) + len(answer)} tokens, and this reward model reads {room} at most; "
+            "shorten the response."
         )
     ids = torch.tensor([asked + answer], device=model.device)  # [1, Q + R]
     ends = torch.arange(len(asked) - 1, ids.shape[1], device=model.device)[None]  # [1, 1 + R]

@@ -12,7 +12,7 @@ from rlhf_lib.labels.shown import visible
 from rlhf_lib.plots.style import new_figure, require_columns
 
 # blue below 0, white at 0, orange above: told apart by the colour-blind, and in grey by the number beside the colour
-DIVERGING = LinearSegmentedColormap.from_list("below and above", ["#0072B2", "#FFFFFF", "#E69F00"])
+DIVERGING = LinearSegmentedColormap.from_list("below and above", ["#56B4E9", "#FFFFFF", "#E69F00"])
 LINE = 84  # characters of text on one line of a figure
 NARROWEST = 6  # characters that a token takes at least, so that its number fits under it
 CREDIT = {  # column: (words on the axis, colour)
@@ -38,19 +38,21 @@ def tokens_on_text(rows: pd.DataFrame, columns: dict[str, str]) -> Figure:
     """The text of one response, each token coloured by a number that is written under it; a panel a number.
 
     rows: one a token, in order: `token`, and the named columns. columns: {column: words and unit of its colour bar}.
-    Colours are symmetric around 0. Tokens at which `read` (optional) is false are drawn grey and not coloured.
+    Colours are symmetric around 0. Where `read` (optional) is false, the token is written in grey: the reward model has
+    not seen it.
     """
     require_columns(rows, ["token", *columns], "tokens_on_text")
     labels = [token_label(text) for text in rows["token"]]
     places = _places([max(NARROWEST, len(label) + 1) for label in labels])
     lines = 1 + max(line for line, _, _ in places)
+    read = rows.get("read", pd.Series(True, index=rows.index))
     figure, axes = new_figure(len(columns), 1, width=9.0, height=0.35 + 0.5 * lines)
     for axis, (column, words) in zip(axes[:, 0], columns.items(), strict=True):
         axis.set(xlim=(0, LINE), ylim=(lines - 0.2, -0.5))
         axis.axis("off")
         largest = float(rows[column].abs().max())
-        for label, value, place in zip(labels, rows[column], places, strict=True):
-            _token(axis, label, value, largest, place)
+        for label, value, place, known in zip(labels, rows[column], places, read, strict=True):
+            _token(axis, label, value, largest, place, "black" if known else "#777777")
         norm = Normalize(-largest or -1.0, largest or 1.0)
         figure.colorbar(ScalarMappable(norm, DIVERGING), ax=axis, label=words, pad=0.01, aspect=8, shrink=0.95)
     return figure
@@ -67,12 +69,12 @@ def _places(widths: list[int]) -> list[tuple[int, int, int]]:
     return places
 
 
-def _token(axis, label: str, value: float, largest: float, place: tuple[int, int, int]) -> None:
+def _token(axis, label: str, value: float, largest: float, place: tuple[int, int, int], ink: str) -> None:
     """One token in its box, its number below."""
     line, at, width = place
     axis.add_patch(Rectangle((at, line - 0.4), width - 0.3, 0.48, facecolor=shade(value, largest), edgecolor="#bbbbbb"))
     middle = at + (width - 0.3) / 2
-    words = {"ha": "center", "va": "center", "color": "black", "parse_math": False}  # a $ is a dollar here
+    words = {"ha": "center", "va": "center", "color": ink, "parse_math": False}  # a $ is a dollar here
     axis.text(middle, line - 0.16, label, fontsize=8.5, family="monospace", clip_on=True, **words)
     axis.text(middle, line + 0.26, f"{value:+.2f}", fontsize=7, **words)
 
@@ -91,9 +93,10 @@ def credit_under_tokens(rows: pd.DataFrame) -> Figure:
             axis.plot(place, rows[column], "o", color=colour)
         else:
             axis.bar(place, rows[column], width=0.7, color=colour)
+        away = 6 if column == "value" else 3  # points, beyond the mark
         for x, value in zip(place, rows[column], strict=True):
             axis.annotate(
-                f"{value:+.2f}", (x, value), xytext=(0, 3 if value >= 0 else -3), textcoords="offset points",
+                f"{value:+.2f}", (x, value), xytext=(0, away if value >= 0 else -away), textcoords="offset points",
                 ha="center", va="bottom" if value >= 0 else "top", fontsize=8,
             )  # fmt: skip
         axis.axhline(0, color="black", lw=0.8)

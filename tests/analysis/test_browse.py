@@ -185,7 +185,7 @@ def test_the_page_gets_every_token_its_numbers_and_colours():
             assert [float(t["numbers"][name]) for t in episode["tokens"]] == pytest.approx(list(mine[name]), abs=6e-4)
         assert [t["text"] for t in episode["tokens"]] == [" She", "\n", " ", EVIL]
     most = rows.loc[rows.kl.abs().idxmax()]
-    assert episodes[most.episode]["tokens"][most.position]["colours"]["kl"] in ("#0072b2", "#e69f00")
+    assert episodes[most.episode]["tokens"][most.position]["colours"]["kl"] in ("#56b4e9", "#e69f00")
 
 
 def test_tokens_without_a_column_are_refused():
@@ -286,7 +286,7 @@ def test_a_text_is_coloured_by_its_numbers():
     rows = token_frame(1, 3).assign(kl=[-2.0, 0.0, 1.0])
     figure = plots.tokens_on_text(rows, {"kl": "KL (nats)", "reward": "reward (points)"})
     boxes = figure.axes[0].patches
-    assert [tuple(round(x, 2) for x in box.get_facecolor()[:3]) for box in boxes[:2]] == [(0, 0.45, 0.7), (1, 1, 1)]
+    assert [tuple(round(x, 2) for x in box.get_facecolor()[:3]) for box in boxes[:2]] == [(0.34, 0.71, 0.91), (1, 1, 1)]
     words = [text.get_text() for text in figure.axes[0].texts]
     assert words == ["She", "-2.00", "⏎", "+0.00", "␣", "+1.00"]
     figure._repr_png_()  # a dollar is no mathematics, and all of it can be drawn

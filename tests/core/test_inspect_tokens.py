@@ -73,9 +73,9 @@ def test_a_growing_text_scores_as_its_pieces_do_alone(kind, task):
     assert rows.score.iloc[-1] == pytest.approx(alone, abs=1e-4)
 
 
-@pytest.mark.parametrize(("context", "response"), [("", "it"), ("the cat.", ""), ("the cat.", "much too long a text")])
+@pytest.mark.parametrize(("context", "response"), [("", "it"), ("the cat.", ""), ("the cat.", "la " * 20)])
 def test_a_text_that_cannot_be_scored_is_refused(context, response, task):
-    with pytest.raises(KitError, match=r"write at least one word|shorten it"):
+    with pytest.raises(KitError, match=r"write at least one word|shorten the response"):
         prefix_scores(reward_model(), task, context, response)
 
 
