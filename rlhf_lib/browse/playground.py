@@ -35,7 +35,7 @@ def score_table(rows: pd.DataFrame) -> str:
 
 def static_playground(score: Score, context: str, responses: Sequence[str]) -> str:
     """HTML of the same for some responses, one below the other."""
-    parts = [f"<p><b>context:</b> {as_html(context)}</p>"]
+    parts = [f"<p><b>context:</b> {as_html(context.strip())}</p>"]
     return "\n".join(parts + [score_table(score(context, response)) for response in responses])
 
 

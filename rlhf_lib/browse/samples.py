@@ -111,12 +111,13 @@ def _texts(entry: Entry) -> list[str]:
 
 def card(entry: Entry, characters: int | None = None) -> str:
     """HTML of one entry: the context (its first `characters`), then a column for each response. Texts are escaped."""
-    over = len(entry.query) - characters if characters else 0
-    context = entry.query if over <= 0 else f"{entry.query[:characters]} … ({over} more characters)"
+    context = entry.query.strip()
+    over = len(context) - characters if characters else 0
+    context = context if over <= 0 else f"{context[:characters]} … ({over} more characters)"
     said = " (starts with a preamble)" if entry.preamble else ""
     cells = []
     for cut, rest, bad in entry.responses.values():
-        cell = prose(cut.strip("\n")).removesuffix("</td>")
+        cell = prose(cut.strip()).removesuffix("</td>")
         cell += f'<span style="color:#888" title="after the cut">{as_html(rest)}</span>' if rest else ""
         cells.append(cell + ("<br><i>penalised: does not end in time</i></td>" if bad else "</td>"))
     head = f'<p style="{PROSE}"><b>context{said}:</b> {as_html(context)}</p>'

@@ -22,7 +22,7 @@ class Shown:
         self.widget = widget() if person_present() else None
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        plain = {"text/plain": "<shown as a table: this page has no widgets>", "text/html": self.static}
+        plain = {"text/plain": "<a table, or a widget where there is a kernel>", "text/html": self.static}
         if self.widget is None:
             return plain
         bundle = self.widget._repr_mimebundle_()

@@ -10,7 +10,7 @@ import ipywidgets as widgets
 import pandas as pd
 import traitlets
 
-from rlhf_lib.browse.html import CELL, number, table, token
+from rlhf_lib.browse.html import number, table, token
 from rlhf_lib.browse.shown import Shown
 from rlhf_lib.labels.shown import as_html, visible
 from rlhf_lib.plots.style import require_columns
@@ -74,10 +74,10 @@ def static_tokens(rows: pd.DataFrame, limit: int = STATIC_EPISODES) -> str:
     for group in episodes[:limit]:
         lines = [
             [token(row["token"]), *(number(row[f.name], 2, largest[f.name]) for f in FIELDS),
-             f'<td style="{CELL}">{"yes" if row["read"] else "–"}</td>']
+             f"<td>{'yes' if row['read'] else '–'}</td>"]
             for row in group.to_dict("records")
         ]  # fmt: skip
-        parts.append(f"<p><b>{html.escape(heading(group))}</b><br>{as_html(group['context'].iloc[0])}</p>")
+        parts.append(f"<p><b>{html.escape(heading(group))}</b><br>{as_html(group['context'].iloc[0].strip())}</p>")
         parts.append(table(heads, lines))
     return "\n".join(parts)
 
@@ -93,7 +93,7 @@ def for_the_page(rows: pd.DataFrame) -> list[dict]:
                 {
                     "text": visible(row["token"]),
                     "read": bool(row["read"]),
-                    "numbers": {field.name: f"{row[field.name]:+.3f}" for field in FIELDS},
+                    "numbers": {field.name: f"{row[field.name]:+z.3f}" for field in FIELDS},
                     "colours": {field.name: shade(row[field.name], largest[field.name]) for field in FIELDS},
                 }
                 for row in group.to_dict("records")

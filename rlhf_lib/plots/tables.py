@@ -48,7 +48,8 @@ def samples_along_training(rows: pd.DataFrame, prompt_words: int = 10) -> str:
     require_columns(rows, needed, "samples_along_training")
     ends = [" ".join(text.split()[-prompt_words:]) for text in rows.drop_duplicates("query_id")["query"]]
     heads = ["episodes", "KL (nats)", "score", *(f"… {end}" for end in ends)]
-    lines = ['<table style="width:100%;border-collapse:collapse"><thead><tr>']
+    narrow = 3 * '<col style="width:6em">'  # the numbers; what is left is the texts'
+    lines = [f'<table style="table-layout:fixed;width:100%;border-collapse:collapse">{narrow}<thead><tr>']
     lines += [_head_cell(head, "#bbbbbb") for head in heads]
     lines.append("</tr></thead><tbody>")
     for episodes, look in rows.groupby("episodes", sort=True):

@@ -38,8 +38,8 @@ def tokens_on_text(rows: pd.DataFrame, columns: dict[str, str]) -> Figure:
     """The text of one response, each token coloured by a number that is written under it; a panel a number.
 
     rows: one a token, in order: `token`, and the named columns. columns: {column: words and unit of its colour bar}.
-    Colours are symmetric around 0. Where `read` (optional) is false, the token is written in grey: the reward model has
-    not seen it.
+    Colours are symmetric around 0. Where `read` (optional) is false, the token is slanted and its box dotted: the
+    reward model has not seen it.
     """
     require_columns(rows, ["token", *columns], "tokens_on_text")
     labels = [token_label(text) for text in rows["token"]]
@@ -52,7 +52,7 @@ def tokens_on_text(rows: pd.DataFrame, columns: dict[str, str]) -> Figure:
         axis.axis("off")
         largest = float(rows[column].abs().max())
         for label, value, place, known in zip(labels, rows[column], places, read, strict=True):
-            _token(axis, label, value, largest, place, "black" if known else "#777777")
+            _token(axis, label, value, largest, place, bool(known))
         norm = Normalize(-largest or -1.0, largest or 1.0)
         figure.colorbar(ScalarMappable(norm, DIVERGING), ax=axis, label=words, pad=0.01, aspect=8, shrink=0.95)
     return figure
@@ -69,14 +69,17 @@ def _places(widths: list[int]) -> list[tuple[int, int, int]]:
     return places
 
 
-def _token(axis, label: str, value: float, largest: float, place: tuple[int, int, int], ink: str) -> None:
+def _token(axis, label: str, value: float, largest: float, place: tuple[int, int, int], read: bool) -> None:
     """One token in its box, its number below."""
     line, at, width = place
-    axis.add_patch(Rectangle((at, line - 0.4), width - 0.3, 0.48, facecolor=shade(value, largest), edgecolor="#bbbbbb"))
+    edge = {"edgecolor": "#bbbbbb"} if read else {"edgecolor": "black", "linestyle": ":"}
+    axis.add_patch(Rectangle((at, line - 0.4), width - 0.3, 0.48, facecolor=shade(value, largest), **edge))
     middle = at + (width - 0.3) / 2
-    words = {"ha": "center", "va": "center", "color": ink, "parse_math": False}  # a $ is a dollar here
-    axis.text(middle, line - 0.16, label, fontsize=8.5, family="monospace", clip_on=True, **words)
-    axis.text(middle, line + 0.26, f"{value:+.2f}", fontsize=7, **words)
+    words = {"ha": "center", "va": "center", "color": "black", "parse_math": False}  # a $ is a dollar here
+    axis.text(
+        middle, line - 0.16, label, fontsize=8.5, family="monospace", style="normal" if read else "italic", **words
+    )
+    axis.text(middle, line + 0.26, f"{value:+z.2f}", fontsize=7, **words)
 
 
 def credit_under_tokens(rows: pd.DataFrame) -> Figure:

@@ -209,17 +209,17 @@ def test_the_playground_scores_what_is_typed_and_says_what_is_wrong():
     box.response.value = "q"
     assert box.result.value == first  # not before the button
     box.button.click()
-    assert ">q</td>" in box.result.value
+    assert ">q</code></td>" in box.result.value
     box.response.value = ""
     box.button.click()
     assert "Write &lt;something&gt;." in box.result.value
     box.examples[1].click()
-    assert box.response.value == "zz" and box.result.value.count(">z</td>") == 2
+    assert box.response.value == "zz" and box.result.value.count(">z</code></td>") == 2
 
 
 def test_the_static_playground_scores_every_example(nobody):
     page = browse.playground(letters, "ctx", ["ab", "q"])._repr_mimebundle_()["text/html"]
-    assert all(f">{letter}</td>" in page for letter in "abq") and page.count("<table") == 2
+    assert all(f">{letter}</code></td>" in page for letter in "abq") and page.count("<table") == 2
     with pytest.raises(KitError, match="example"):
         browse.playground(letters, "ctx", [])
 
