@@ -14,7 +14,8 @@ from rlhf_lib.plots.summaries import (
     rouge_against_preference,
     rouge_bars,
 )
-from rlhf_lib.plots.tables import samples_side_by_side
+from rlhf_lib.plots.tables import samples_along_training, samples_side_by_side
+from rlhf_lib.plots.tokens import credit_under_tokens, tokens_on_text
 from rlhf_lib.plots.training import (
     calibration_plot,
     learning_curve,
@@ -27,8 +28,9 @@ from rlhf_lib.plots.training import (
 
 __all__ = [
     "MODEL_COLOURS", "MODEL_ORDER", "accuracy_figure", "agreement_by_kind", "calibration_plot", "casebook_curves",
-    "colour_of", "copy_density", "copy_map", "copy_start_figure", "learning_curve", "likelihood_against_score",
-    "lines_by_panel", "novelty_figure", "ordered", "ppo_curves", "preference_by_labels", "preference_matrix",
-    "probe_effect", "reward_accuracy_by_labels", "reward_kl_frontier", "rouge_against_preference", "rouge_bars",
-    "samples_side_by_side", "save_figure", "sign_flip", "strategies_by_budget",
+    "colour_of", "copy_density", "copy_map", "copy_start_figure", "credit_under_tokens", "learning_curve",
+    "likelihood_against_score", "lines_by_panel", "novelty_figure", "ordered", "ppo_curves", "preference_by_labels",
+    "preference_matrix", "probe_effect", "reward_accuracy_by_labels", "reward_kl_frontier", "rouge_against_preference",
+    "rouge_bars", "samples_along_training", "samples_side_by_side", "save_figure", "sign_flip", "strategies_by_budget",
+    "tokens_on_text",
 ]  # fmt: skip

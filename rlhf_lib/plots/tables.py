@@ -1,4 +1,4 @@
-"""Samples beside one another, as an HTML table for a notebook."""
+"""Samples beside or below one another, as HTML tables for a notebook."""
 
 from __future__ import annotations
 
@@ -33,6 +33,30 @@ def samples_side_by_side(samples: pd.DataFrame, limit: int = 5, query_characters
         cells += [_text(first["reference"])] if has_reference else []
         by_model = rows.drop_duplicates("model").set_index("model")["response"]
         cells += [_text(by_model.get(model)) for model in models]
+        lines.append("<tr>" + "".join(_body_cell(cell) for cell in cells) + "</tr>")
+    lines.append("</tbody></table>")
+    return "\n".join(lines)
+
+
+def samples_along_training(rows: pd.DataFrame, prompt_words: int = 10) -> str:
+    """HTML table of the same prompts' responses while a policy is trained: a row a look, a column a prompt.
+
+    rows: `episodes, kl` (nats), `score` (points, may be missing at the start), `query_id, query, response_truncated,
+    penalised`. Over each column stands the end of its prompt. Every text is escaped.
+    """
+    needed = ["episodes", "kl", "score", "query_id", "query", "response_truncated", "penalised"]
+    require_columns(rows, needed, "samples_along_training")
+    ends = [" ".join(text.split()[-prompt_words:]) for text in rows.drop_duplicates("query_id")["query"]]
+    heads = ["episodes", "KL (nats)", "score", *(f"… {end}" for end in ends)]
+    narrow = 3 * '<col style="width:6em">'  # the numbers; what is left is the texts'
+    lines = [f'<table style="table-layout:fixed;width:100%;border-collapse:collapse">{narrow}<thead><tr>']
+    lines += [_head_cell(head, "#bbbbbb") for head in heads]
+    lines.append("</tr></thead><tbody>")
+    for episodes, look in rows.groupby("episodes", sort=True):
+        first = look.iloc[0]
+        cells = [f"{episodes:.0f}", f"{first['kl']:.2f}", "–" if pd.isna(first["score"]) else f"{first['score']:+.2f}"]
+        for row in look.to_dict("records"):
+            cells.append(row["response_truncated"].strip() + (" [penalised: does not end]" if row["penalised"] else ""))
         lines.append("<tr>" + "".join(_body_cell(cell) for cell in cells) + "</tr>")
     lines.append("</tbody></table>")
     return "\n".join(lines)

@@ -85,22 +85,29 @@ def wait_for(url: str, process: subprocess.Popen, log: Path, seconds: float) -> 
     pytest.fail(f"the server did not answer: {log.read_text()[-2000:]}")
 
 
-@pytest.fixture
-def lab(tmp_path, root):
-    """Address, token included, of a JupyterLab that serves a copy of notebook 02."""
-    shutil.copy(root / "notebooks" / "02_labeling.ipynb", tmp_path)
+@contextlib.contextmanager
+def lab_on(folder: Path, root: Path, notebook: str):
+    """Address, token included, of a JupyterLab that serves a notebook of this folder, for the time of the block."""
     port, token = free_port(), secrets.token_hex(16)
-    settings = tmp_path / "jupyter" / "jupyter_config_dir"
+    settings = folder / "jupyter" / "jupyter_config_dir"
     settings.mkdir(parents=True)
     (settings / "jupyter_lab_config.py").write_text(LAB_SETTINGS)
     (settings / "jupyter_server_config.json").write_text(json.dumps(SERVER_SETTINGS))
-    asks = tmp_path / "jupyter" / "jupyterlab_settings_dir" / "@jupyterlab" / "apputils-extension"
+    asks = folder / "jupyter" / "jupyterlab_settings_dir" / "@jupyterlab" / "apputils-extension"
     asks.mkdir(parents=True)
     (asks / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}", "--ip=127.0.0.1", "--allow-root"]
-    command += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={tmp_path}"]
-    with served(command, tmp_path, root, f"http://127.0.0.1:{port}/api"):
-        yield f"http://127.0.0.1:{port}/lab/tree/02_labeling.ipynb?token={token}&reset"
+    command += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"]
+    with served(command, folder, root, f"http://127.0.0.1:{port}/api"):
+        yield f"http://127.0.0.1:{port}/lab/tree/{notebook}?token={token}&reset"
+
+
+@pytest.fixture
+def lab(tmp_path, root):
+    """Address of a JupyterLab that serves a copy of notebook 02."""
+    shutil.copy(root / "notebooks" / "02_labeling.ipynb", tmp_path)
+    with lab_on(tmp_path, root, "02_labeling.ipynb") as address:
+        yield address
 
 
 SOURCE = " ".join(f"In house {i} a clock stopped at noon." for i in range(60)) + " The mayor opened a bridge."
