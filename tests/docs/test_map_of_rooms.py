@@ -58,7 +58,7 @@ def test_the_map_names_no_module_that_is_gone():
     assert [name for row in rooms() for name in row if name not in there] == []
 
 
-@pytest.mark.parametrize("room", ["labels", "analysis", "plots"])
+@pytest.mark.parametrize("room", ["labels", "analysis", "plots", "browse"])
 def test_rooms_without_torch_import_nothing_that_imports_it(room):
     waiting, seen = [module for module in MODULES if module.startswith(f"{room}/")], set()
     while waiting:
