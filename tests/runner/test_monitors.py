@@ -362,6 +362,16 @@ def test_a_finished_run_can_be_replayed():
     assert monitors.replay(rows(kl=[1.0] * 20), BOUNDS) is None
 
 
+def test_no_recorded_healthy_training_would_have_been_pulled():
+    """Those of the style notebook: every training in full, by what its metrics tell."""
+    from rlhf_lib.style_sweep import recorded
+
+    runs = recorded("style_curves").groupby(["task", "labels", "seed"])
+    assert len(runs) >= 6
+    for name, frame in runs:
+        assert monitors.replay(frame.sort_values("step").to_dict("records")) is None, name
+
+
 # -- the callback ------------------------------------------------------------------------------------------------------
 
 
