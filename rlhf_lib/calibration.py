@@ -1,9 +1,9 @@
 """The bounds of the monitors, measured: `python -m rlhf_lib calibrate`.
 
-Healthy and broken runs of seeds 1-3 are only listened to. Each bound is put between the largest number that a healthy
-run showed and the smallest that the run it is meant for reached. Then the bounds stand, and runs of other seeds tell
-how often a healthy run is pulled and how soon a sick one is stopped. All runs go through the run's cache: a stopped
-calibration goes on.
+Healthy and broken runs of seeds 1-3 are only listened to. Each bound that doesn't follow from arithmetic is put between
+the largest number that a healthy run showed and the smallest that the run it is meant for reached. Then the bounds
+stand, and runs of other seeds tell how often a healthy run is pulled and how soon a sick one is stopped. All runs go
+through the run's cache: a stopped calibration goes on.
 """
 
 from __future__ import annotations
@@ -41,10 +41,11 @@ def numbers(rows: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def bound_between(rows: pd.DataFrame, name: str) -> dict:
-    """A monitor's bound from listened runs: {"bound", "healthy", "sick", "told_by"}.
+    """A monitor's bound from listened runs: {"bound", "fixed", "healthy", "sick", "told_by"}.
 
     told_by: the case that is meant for the monitor, else the one that it tells apart best. Where even that one does not
     stand clear of the healthy runs in every seed, the bound is infinite: the monitor stays silent, and this says so.
+    fixed: the bound is one of FIXED_BOUNDS, and the runs only show what it does.
     """
     found = numbers(rows, name)
     healthy = found[found.kind.isin(HEALTHY)].value.max()
@@ -53,8 +54,12 @@ def bound_between(rows: pd.DataFrame, name: str) -> dict:
     told_by = meant[0] if meant else weakest.idxmax()
     clear = weakest[told_by] > healthy
     place = PLACES.get(name, BETWEEN)
-    bound = healthy + place * (weakest[told_by] - healthy) if clear else math.inf
-    return {"bound": float(bound), "healthy": float(healthy), "sick": weakest.to_dict(), "told_by": told_by}
+    between = healthy + place * (weakest[told_by] - healthy) if clear else math.inf
+    fixed = name in FIXED_BOUNDS
+    return {
+        "bound": float(FIXED_BOUNDS[name] if fixed else between), "fixed": fixed, "healthy": float(healthy),
+        "sick": weakest.to_dict(), "told_by": told_by,
+    }  # fmt: skip
 
 
 def told_apart(rows: pd.DataFrame, name: str, sick: str) -> pd.DataFrame:
@@ -101,8 +106,8 @@ def calibrate(
     """Fix the bounds, then try them: what is recorded (see the module), and the rows of the listened runs."""
     began = time.process_time()
     rows = listened_runs(run_dir, profile, model=model)
-    measured = {name: bound_between(rows, name) for name in SENTENCES if name not in FIXED_BOUNDS}
-    bounds = FIXED_BOUNDS | {name: found["bound"] for name, found in measured.items()}
+    measured = {name: bound_between(rows, name) for name in SENTENCES}
+    bounds = {name: found["bound"] for name, found in measured.items()}
     smoke = get_profile("smoke").sentiment.ppo
     short, kinds = smoke.episodes // smoke.batch, list(HEALTHY)
     well = [tried(run_dir, kinds[i % len(kinds)], short, profile, s, bounds, model) for i, s in enumerate(healthy)]

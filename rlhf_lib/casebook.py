@@ -67,6 +67,12 @@ def forget_temperature(parts: Parts) -> None:
     parts.policy = Undivided(parts.policy.lm, parts.policy.autocast)
 
 
+def forget_temperature_slowly(parts: Parts) -> None:
+    """The same where the policy hardly moves, as in published runs: its KL stays below 0 long enough to be told."""
+    forget_temperature(parts)
+    parts.cfg = replace(parts.cfg, lr=parts.cfg.lr / 10)
+
+
 def forget_the_base(parts: Parts) -> None:
     parts.cfg = replace(parts.cfg, kl_coef=0.0, lr=parts.cfg.lr * TOO_HIGH / 3)
 
@@ -93,25 +99,25 @@ class Case:
 
 
 CASEBOOK = (
-    Case("sign_lost", lose_the_sign, "log_ratio_order",
-         "A minus sign between the score and the loss: −r − β·KL.",
+    Case("sign_lost", lose_the_sign, "score_order",
+         "A minus sign in the score that PPO is given: −r − β·KL.",
          "PPO's own curves look healthy: the score it is given rises, KL is bounded. Only labeled pairs tell.",
          "Ask a probe of labeled pairs before and during each run; keep the sign in one place and test it."),
     Case("kl_paid", pay_for_kl, "kl_too_high",
          "The KL penalty with the wrong sign: r + β·KL.",
          "KL and the total reward rise together and do not level off; the text falls apart.",
          "β has to be positive; plot KL beside the score, never the total alone."),
-    Case("temperature_once", forget_temperature, "kl_negative",
+    Case("temperature_once", forget_temperature, "ratio_off",
          "Logits divided by the temperature when sampling, not when the policy's log-probabilities are noted.",
-         "KL is negative from the first update on, where it should be 0; the ratio is not 1 before the first step.",
+         "KL is negative in the first update, where it should be 0; the ratio is not 1 before an update's first step.",
          "One function for log-probabilities, with the temperature in it, for policy and reference alike."),
-    Case("no_penalty", forget_the_base, "sameness",
+    Case("no_penalty", forget_the_base, "kl_too_high",
          "No KL penalty (β = 0) and an eager learning rate.",
-         "The score rises as never before, entropy falls: a few words that pay are said to every prompt.",
+         "The score rises as never before, and the KL far above the base's entropy: words that pay, in no order.",
          "A penalty or a KL target; read samples, and count how many differ."),
-    Case("too_fast", hurry, "entropy_collapses",
+    Case("too_fast", hurry, "circles",
          "A learning rate ten times too high.",
-         "KL jumps within an update, many ratios are clipped, the value loss explodes.",
+         "KL jumps within an update, many ratios are clipped, the value loss explodes; the text goes in circles.",
          "Lower the rate until approxkl stays below 0.01 and few ratios are clipped."),
     Case("never_ends", never_end, "too_many_penalised",
          "A truncation rule that no response can meet (it looks for the full stop behind the last token).",
@@ -119,8 +125,17 @@ CASEBOOK = (
          "Log the share of penalised samples; change the rule until most base samples pass it."),
 )  # fmt: skip
 CASES = {case.name: case for case in CASEBOOK}
-# also sick, and known to the monitors' calibration: the third and fourth combination of signs
-MORE = {"total_flipped": flip_all}
+# also sick, and known to the monitors' calibration; the same lost sign three times, by where it is lost: in the score
+# function (the case above), between it and the trainer's scores, and where nothing that can be asked is wrong
+MORE = {
+    "total_flipped": flip_all,
+    "temperature_slow": forget_temperature_slowly,
+    "sign_lost_between": lose_the_sign,
+    "sign_lost_unseen": lose_the_sign,
+}
+PAST_IT = ("sign_lost_between", "sign_lost_unseen")  # here the monitors are given the score as it should be,
+DEAF = {"sign_lost_unseen": ("scores_disagree",)}  # and here nobody compares it with the trainer's
+MEASURED_ONLY = ("sign_lost_unseen",)  # how soon it is stopped is told, not promised
 HEALTHY = {"fixed": {}, "adaptive": {"kl_coef": 0.2, "kl_target": 6.0, "kl_horizon": 160.0}}  # gain 0.1 an update
 
 
@@ -160,10 +175,11 @@ class CaseRun:
         return parts
 
     def monitors(self, bounds: Mapping[str, float] | None = None) -> list[Monitor]:
-        """All monitors, at the recorded bounds without others; they ask the probe about the score as it should be."""
-        style = self.world.style
-        right = score_of(self.world.text_score, style.task)
-        return standard_monitors(style.task, style.base[0], right, self.world.probe(), bounds)
+        """All monitors, at the recorded bounds without others; they are given the score function that PPO is given."""
+        parts, world = self.parts(), self.world
+        score = score_of(world.text_score, parts.task) if self.kind in PAST_IT else parts.score_fn
+        made = standard_monitors(parts.task, world.style.base[0], score, world.probe(), bounds)
+        return [monitor for monitor in made if monitor.name not in DEAF.get(self.kind, ())]
 
     def train(self, callbacks=(), resume: dict | None = None) -> TrainState:
         """The run itself, outside of the cache."""

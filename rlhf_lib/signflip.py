@@ -130,9 +130,8 @@ class SignFlipRun:
             writer = MetricsWriter(path / "metrics.jsonl", saved["step"] if saved else 0)
             keep = checkpoint.Checkpointer(path / "checkpoint", cfg.save_every)
             listen = Watch(self.monitors(), rows, stops=False)
-            score = score_of(self.text_score, style.task, CONDITIONS[self.condition][0])
             hooks = [self.observe, listen, *callbacks, writer, keep]
-            state = train_ppo(policy, style.base[0], score, stream, cfg, hooks, saved, self.seed)
+            state = train_ppo(policy, style.base[0], self.score_fn(), stream, cfg, hooks, saved, self.seed)
             if state.stopped:
                 raise KitError(f"The training {self.condition} was stopped: {state.stopped}")
             policy.save(path / "policy", style.base[1])
@@ -145,10 +144,13 @@ class SignFlipRun:
     def _inputs(self, **more) -> dict:
         return self.style._inputs(condition=self.condition, floor=FLOOR, **more)
 
+    def score_fn(self) -> ScoreFn:
+        """The score as PPO is given it: with the condition's sign."""
+        return score_of(self.text_score, self.style.task, CONDITIONS[self.condition][0])
+
     def monitors(self):
-        """All monitors. They are asked about the score as it should be: the flip is where nobody looks."""
-        task, reference = self.style.task, self.style.base[0]
-        return standard_monitors(task, reference, score_of(self.text_score, task), self.probe(), unbounded())
+        """All monitors, which only listen here. They are given the score function that PPO is given, flip and all."""
+        return standard_monitors(self.style.task, self.style.base[0], self.score_fn(), self.probe(), unbounded())
 
     def observe(self, state: TrainState) -> None:
         """Callback: what the metrics of PPO don't say, and one sample, for reading along the run."""

@@ -185,6 +185,43 @@ def test_a_pull_from_another_process_stops_within_an_update_and_resumes_exactly(
     assert len(rows_of(tmp_path / "whole/metrics.jsonl")) == total
 
 
+def pulled_at_update_2(tmp_path, url, pull):
+    """A training during whose second update somebody pulls; where it stops, and with which words."""
+    from tests.runner import small_ppo
+
+    def somebody(state):
+        if state.step == 2:
+            pull()
+
+    cord = andon.AndonCord("r", LabelStore(url), tmp_path / "run")
+    state = small_ppo.run(small_ppo.config(updates=6), [somebody, cord])
+    return state.step, state.stopped
+
+
+@pytest.mark.parametrize("way", ["button", "key"])
+def test_the_labelers_button_and_key_stop_a_running_training(tmp_path, sqlite_url, way):
+    from rlhf_lib.labels import LabelSession
+    from rlhf_lib.labels.widgets import Labeler
+
+    store = LabelStore(sqlite_url)
+    store.add_items("style", [{"query": "Q", "samples": list("abcd")}])
+    box = Labeler(LabelSession(store, "Ada", "style"))
+    step, said = pulled_at_update_2(
+        tmp_path, sqlite_url, box.buttons["andon"].click if way == "button" else lambda: box.press("!")
+    )
+    assert step == 2 and "Ada pulled the cord for all runs" in said and "andon release" in said
+
+
+@BOTH
+def test_the_command_in_another_process_stops_a_running_training(tmp_path, url):
+    words = ["andon", "pull", "--reason", "all about mud", "--who", "Ada", "--run", "r"]
+    run = {"check": True, "stdout": subprocess.DEVNULL, "env": {**os.environ, "RLHF_LABELS_URL": url}}
+    step, said = pulled_at_update_2(
+        tmp_path, url, lambda: subprocess.run([sys.executable, "-m", "rlhf_lib", *words], **run)
+    )
+    assert step == 2 and "Ada pulled the cord for the run r" in said and "all about mud" in said
+
+
 def test_a_fire_drill_measures_what_the_cord_promises(tmp_path, sqlite_url):
     from rlhf_lib.drill import drill
     from tests.runner import small_ppo
@@ -295,6 +332,7 @@ def many_pulls_during_a_run(tmp_path, url, total, record_property, processes=8):
     assert rows_of(folder / "metrics.jsonl") == rows_of(tmp_path / "whole/metrics.jsonl")
     record_property("pulls_and_releases", total)
     record_property("stops_and_resumptions", stops)
+    return stops
 
 
 @BOTH
@@ -305,7 +343,7 @@ def test_ten_pulls_and_releases_during_a_run(tmp_path, url, record_property):
 @pytest.mark.soak
 @BOTH
 def test_a_hundred_pulls_and_releases_from_eight_processes_during_a_run(tmp_path, url, record_property):
-    many_pulls_during_a_run(tmp_path, url, 100, record_property)
+    assert many_pulls_during_a_run(tmp_path, url, 100, record_property) >= 1, "it was really stopped and gone on with"
 
 
 def test_these_tests_write_nobodys_labels():

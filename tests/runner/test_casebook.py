@@ -51,8 +51,19 @@ def test_the_signs(folder, healthy):
     assert both.cfg == paid.cfg and torch.equal(both.score_fn(*given), -right)
 
 
+def test_a_sign_is_lost_in_three_places(folder, healthy):
+    """What PPO is given is the same; what the monitors are given is not."""
+    ids = torch.tensor([healthy.task.encode("It was a terrible day")[:5]])
+    given = (ids, ids > 0, ids, torch.ones_like(ids, dtype=torch.bool))
+    for kind in ("sign_lost", *casebook.PAST_IT):
+        assert torch.equal(parts(folder, kind).score_fn(*given), -healthy.score_fn(*given))
+    assert set(casebook.MEASURED_ONLY) == set(casebook.DEAF) < set(casebook.PAST_IT) < set(casebook.MORE)
+
+
 def test_the_rates_and_the_rule(folder, healthy):
     assert parts(folder, "too_fast").cfg.lr == pytest.approx(10 * healthy.cfg.lr)
+    slow = parts(folder, "temperature_slow")
+    assert slow.cfg.lr == pytest.approx(healthy.cfg.lr / 10) and isinstance(slow.policy, casebook.Undivided)
     assert parts(folder, "no_penalty").cfg.kl_coef == 0.0
     ends = torch.full((1, 24), healthy.task.truncate_id)
     assert healthy.task.passes(ends).all() and not parts(folder, "never_ends").task.passes(ends).any()
@@ -126,6 +137,14 @@ def test_a_monitor_that_cannot_tell_stays_silent():
     assert math.isinf(calibration.bound_between(rows, "kl_too_high")["bound"])
 
 
+def test_a_fixed_bound_stays_where_it_is_and_what_the_runs_show_is_told():
+    rows = made_up()
+    found = calibration.bound_between(rows, "score_order")
+    assert found["bound"] == monitors.FIXED_BOUNDS["score_order"] and found["fixed"] and found["told_by"] == "sign_lost"
+    assert found["healthy"] == rows[rows.kind.isin(casebook.HEALTHY)]["monitor/score_order"].max()
+    assert not calibration.bound_between(rows, "log_ratio_order")["fixed"]
+
+
 def test_told_apart_equals_another_area_under_the_curve():
     metrics = pytest.importorskip("sklearn.metrics")
     rows = made_up(3)
@@ -152,7 +171,7 @@ def test_the_command_writes_what_it_measured(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(CaseRun, "rows", measured)
     monkeypatch.setattr(CaseRun, "monitors", lambda self, bounds=None: [
         monitors.Monitor(m.name, m.measure, bounds[m.name], m.sentence) for m in named])  # fmt: skip
-    monkeypatch.setattr(calibration, "FIXED_BOUNDS", {"not_finite": 9.0, "score_order": 9.0})
+    monkeypatch.setattr(calibration, "FIXED_BOUNDS", dict.fromkeys(monitors.FIXED_BOUNDS, 9.0))
     out = tmp_path / "monitors_calibration.json"
     assert calibration.main(["--run", str(tmp_path / "run"), "--out", str(out)]) == 0
     written = json.loads(out.read_text())
@@ -162,8 +181,18 @@ def test_the_command_writes_what_it_measured(tmp_path, monkeypatch, capsys):
     assert len(pd.read_parquet(tmp_path / "monitors_runs.parquet")) == len(rows)
 
 
+def test_the_recorded_calibration_keeps_what_the_issue_asks():
+    """On seeds that no bound was fixed on: no healthy run pulled, the flipped one within 10 updates, others 30."""
+    found, _ = calibration.recorded()
+    assert not {r["seed"] for r in found["unseen_healthy"] + found["unseen_sick"]} & set(found["seeds"]["fixed_on"])
+    assert len(found["unseen_healthy"]) == 30 and found["false_pulls"] == 0
+    late = found["updates_to_stop"]
+    assert set(late) == {*CASES, *casebook.MORE} and late["sign_lost"] <= 10
+    assert max(updates for kind, updates in late.items() if kind not in casebook.MEASURED_ONLY) <= 30
+
+
 def test_the_recorded_bounds_follow_from_the_recorded_runs():
-    """Nobody has typed them."""
+    """Nobody has typed those that are not fixed."""
     found, rows = calibration.recorded()
     for name, measured in found["measured"].items():
         bound = calibration.bound_between(rows, name)["bound"]

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from rlhf_lib import andon, monitors, ppo  # noqa: E402
+from rlhf_lib import andon, casebook, manifest, measures, monitors, ppo, probe_measures  # noqa: E402
 from rlhf_lib import probe as probes  # noqa: E402
 from rlhf_lib.errors import KitError  # noqa: E402
 from rlhf_lib.labels.store import LabelStore  # noqa: E402
@@ -48,61 +48,89 @@ def state(step=5, **data):
 
 def test_numbers_that_are_none():
     for bad in (math.nan, math.inf, -math.inf):
-        assert monitors.not_finite([{**HEALTHY, "ppo/loss/total": bad, "x": bad, "sample": "text"}], state()) == 2
-    assert monitors.not_finite([HEALTHY], state()) == 0
+        assert measures.not_finite([{**HEALTHY, "ppo/loss/total": bad, "x": bad, "sample": "text"}], state()) == 2
+    assert measures.not_finite([HEALTHY], state()) == 0
 
 
 def test_a_falling_score():
     quiet = [0.0, 0.01, -0.01, 0.0, 0.0]
-    fallen = monitors.score_drop(rows(score=[*quiet, *[x - 2.0 for x in quiet]]), state())
-    error = math.hypot(*[monitors.standard_error(quiet)] * 2)
+    fallen = measures.score_drop(rows(score=[*quiet, *[x - 2.0 for x in quiet]]), state())
+    error = math.hypot(*[measures.standard_error(quiet)] * 2)
     assert fallen == pytest.approx(2.0 - 4.0 * error)
     noisy = [2.0, -2.0, 2.0, -2.0, 0.0]
-    assert monitors.score_drop(rows(score=[*noisy, *[x - 1.0 for x in noisy]]), state()) < 0, "within the noise"
-    assert monitors.score_drop(rows(score=[*quiet, *[-9.0] * 4]), state()) is None, "too early to say"
+    assert measures.score_drop(rows(score=[*noisy, *[x - 1.0 for x in noisy]]), state()) < 0, "within the noise"
+    assert measures.score_drop(rows(score=[*quiet, *[-9.0] * 4]), state()) is None, "too early to say"
 
 
 def test_kl_as_a_share_of_entropy():
-    assert monitors.kl_share(rows(kl=[0.0, 30.0, 40.0, 50.0]), state()) == pytest.approx(1.0)
-    assert monitors.kl_share(rows(kl=[0.0, 50.0]), state()) is None, "two updates are no trend"
+    assert measures.kl_share(rows(kl=[0.0, 30.0, 40.0, 50.0]), state()) == pytest.approx(1.0)
+    assert measures.kl_share(rows(kl=[0.0, 50.0]), state()) is None, "two updates are no trend"
 
 
 def test_negative_kl():
-    assert monitors.negative_kl(rows(kl=[0.0, -2.0, -2.1, -1.9, -2.0, -2.0]), state()) == pytest.approx(
-        2.0 - 4 * monitors.standard_error([-2.0, -2.1, -1.9, -2.0, -2.0])
+    assert measures.negative_kl(rows(kl=[0.0, -2.0, -2.1, -1.9, -2.0, -2.0]), state()) == pytest.approx(
+        2.0 - 4 * measures.standard_error([-2.0, -2.1, -1.9, -2.0, -2.0])
     )
-    assert monitors.negative_kl(rows(kl=[-3.0, 2.0, -2.5, 1.0, -1.0]), state()) < 0, "noise, though large"
-    assert monitors.negative_kl(rows(kl=[-2.0] * 4), state()) is None
+    assert measures.negative_kl(rows(kl=[-3.0, 2.0, -2.5, 1.0, -1.0]), state()) < 0, "noise, though large"
+    assert measures.negative_kl(rows(kl=[-2.0] * 4), state()) is None
+
+
+def test_the_first_ratio_is_asked_in_float32_only():
+    row = {**HEALTHY, "ppo/policy/first_ratio_error": 0.8}
+    here = SimpleNamespace(model=SimpleNamespace(autocast=None), data={})
+    assert measures.first_ratio([HEALTHY, row], here) == 0.8 and measures.first_ratio([HEALTHY], here) is None
+    here.model.autocast = torch.bfloat16
+    assert measures.first_ratio([row], here) is None, "rounding alone moves a ratio that far"
+    assert measures.first_ratio([row], state()) is None, "a metrics file doesn't say in which precision it was made"
+
+
+def test_bounds_that_follow_from_arithmetic_say_what_they_should():
+    """Each just above and just below: the noise is in the number, so 0 is the bound."""
+    fixed = {name: Monitor(name, measure, monitors.FIXED_BOUNDS[name], monitors.SENTENCES[name])
+             for name, measure in monitors.ON_METRICS.items() if name in monitors.FIXED_BOUNDS}  # fmt: skip
+    negative, quiet = [-1.0, -1.1, -0.9, -1.0, -1.0], [0.0, 0.01, -0.01, 0.0, 0.0]
+    assert "0.9 nats below 0" in fixed["kl_negative"](rows(kl=negative), state())
+    assert fixed["kl_negative"](rows(kl=[-1.0, 2.0, -2.5, 0.0, -1.0]), state()) is None
+    assert fixed["kl_negative"](rows(kl=[0.0] * 5), state()) is None
+    assert "fell by 1.0 beyond noise" in fixed["score_falls"](rows(score=[*quiet, *[x - 1.0 for x in quiet]]), state())
+    assert fixed["score_falls"](rows(score=[-1.0] * 10), state()) is None, "a score that stands still hasn't fallen"
+    assert "95% of the entropy" in fixed["entropy_collapses"](rows(entropy=[40.0, 2.0, 2.0, 2.0]), state())
+    assert fixed["entropy_collapses"](rows(entropy=[40.0, 12.0, 12.0, 12.0]), state()) is None, "quoting is healthy"
+    same = torch.arange(160).view(10, 16)
+    same[:6] = same[0]
+    assert "60% of a batch's responses" in fixed["sameness"](rows(kl=[0.0]), state(responses=same))
+    same[5] += 1000
+    assert fixed["sameness"](rows(kl=[0.0]), state(responses=same)) is None, "5 of 10 are not most of them"
 
 
 def test_entropy_and_penalised():
-    assert monitors.entropy_lost(rows(entropy=[40.0, 9.0, 4.0, 5.0]), state()) == pytest.approx(1 - 6 / 40)
-    assert monitors.penalised(rows(penalised=[0.0] + [0.5] * 5 + [1.0] * 5), state()) == pytest.approx(0.75)
-    assert monitors.penalised(rows(penalised=[1.0] * 9), state()) is None
+    assert measures.entropy_lost(rows(entropy=[40.0, 9.0, 4.0, 5.0]), state()) == pytest.approx(1 - 6 / 40)
+    assert measures.penalised(rows(penalised=[0.0] + [0.5] * 5 + [1.0] * 5), state()) == pytest.approx(0.75)
+    assert measures.penalised(rows(penalised=[1.0] * 9), state()) is None
 
 
 def test_repeated_share_equals_a_count_by_hand():
     circle = torch.tensor([[1, 2, 1, 2, 1, 2, 1, 2], [1, 2, 3, 4, 5, 6, 7, 8]])
-    assert monitors.repeated_share(circle).tolist() == pytest.approx([3 / 5, 0.0])
+    assert measures.repeated_share(circle).tolist() == pytest.approx([3 / 5, 0.0])
     dice = torch.randint(0, 2, (5, 12), generator=torch.Generator().manual_seed(0))
-    for row, share in zip(dice.tolist(), monitors.repeated_share(dice).tolist(), strict=True):
+    for row, share in zip(dice.tolist(), measures.repeated_share(dice).tolist(), strict=True):
         grams = [tuple(row[i : i + 4]) for i in range(9)]
         assert share == pytest.approx(sum(gram in grams[:i] for i, gram in enumerate(grams)) / 9)
-    assert monitors.repeated_share(torch.ones(2, 3)).tolist() == [0.0, 0.0], "shorter than a 4-gram"
+    assert measures.repeated_share(torch.ones(2, 3)).tolist() == [0.0, 0.0], "shorter than a 4-gram"
 
 
 def test_circles_and_sameness():
     varied = torch.arange(160).view(10, 16)
-    assert monitors.circles([], state(responses=varied)) == monitors.sameness([], state(responses=varied)) == 0
-    assert monitors.circles([], state(responses=torch.ones(10, 16, dtype=torch.long))) == pytest.approx(12 / 13)
+    assert measures.circles([], state(responses=varied)) == measures.sameness([], state(responses=varied)) == 0
+    assert measures.circles([], state(responses=torch.ones(10, 16, dtype=torch.long))) == pytest.approx(12 / 13)
     same = varied.clone()
     same[:6] = same[0]
-    assert monitors.sameness([], state(responses=same)) == pytest.approx(0.6)
-    assert monitors.circles([], state()) is monitors.sameness([], state()) is None, "reward fitting has no responses"
+    assert measures.sameness([], state(responses=same)) == pytest.approx(0.6)
+    assert measures.circles([], state()) is measures.sameness([], state()) is None, "reward fitting has no responses"
 
 
 def test_a_monitor_speaks_above_its_bound_only():
-    monitor = Monitor("kl_too_high", monitors.kl_share, 1.0, monitors.SENTENCES["kl_too_high"])
+    monitor = Monitor("kl_too_high", measures.kl_share, 1.0, monitors.SENTENCES["kl_too_high"])
     assert "110% of the base's entropy (bound 100%)" in monitor(rows(kl=[44.0] * 3), state())
     assert monitor(rows(kl=[40.0] * 3), state()) is None
     assert monitor.judge(None) is monitor.judge(math.nan) is None
@@ -179,11 +207,11 @@ def test_a_probe_from_the_base_is_labeled_best_and_worst(task, reference):
 
 def test_the_order_of_the_score(task, probe):
     score = small_ppo.letter_score(task)
-    assert monitors.wrong_order(probe, score)([], state()) == pytest.approx(-math.sqrt(40))
-    assert monitors.wrong_order(probe, lambda *x: -score(*x))([], state()) == pytest.approx(math.sqrt(40))
+    assert probe_measures.wrong_order(probe, score)([], state()) == pytest.approx(-math.sqrt(40))
+    assert probe_measures.wrong_order(probe, lambda *x: -score(*x))([], state()) == pytest.approx(math.sqrt(40))
     chance = torch.Generator().manual_seed(0)
     for _ in range(30):
-        found = monitors.wrong_order(probe, lambda *x: torch.rand(len(x[0]), generator=chance))([], state())
+        found = probe_measures.wrong_order(probe, lambda *x: torch.rand(len(x[0]), generator=chance))([], state())
         assert found < monitors.PROBE_ERRORS
 
 
@@ -235,27 +263,77 @@ def test_a_flipped_reward_is_stopped_at_once(task, reference, probe):
     assert state.step == 1 and "its sign is flipped" in state.stopped and "after update 1:" in state.stopped
 
 
+def batch(task, score, n=16, seed=0):
+    """What a trainer leaves of an update of random responses: its own scores are the score function's."""
+    drawn = torch.randint(1, 27, (n, 8), generator=torch.Generator().manual_seed(seed))
+    queries = torch.ones(n, 12, dtype=torch.long)
+    scores = score(queries, queries > 0, *task.truncate(drawn))
+    return {"query_ids": queries, "query_mask": queries > 0, "responses": drawn, "scores": scores,
+            "passes": torch.ones(n, dtype=torch.bool)}  # fmt: skip
+
+
 def test_the_asked_score_is_welchs_t(task, reference, probe):
+    """Of the base one number a prompt, the mean of its samples."""
     scipy_stats = pytest.importorskip("scipy.stats")
-    score, ask = small_ppo.letter_score(task), []
-    measure, kept = monitors.asked_score_drop(probe, reference, task, score), []
+    score, asked, kept = small_ppo.letter_score(task), [], []
     for n in range(3):
-        drawn = torch.randint(1, 27, (16, 8), generator=torch.Generator().manual_seed(n))
-        given = {"query_ids": probe.query_ids[:16], "query_mask": probe.query_mask[:16], "responses": drawn}
-        ask.append(score(None, None, *task.truncate(drawn)))
+        # a new process each time knows what the rows know
+        asks = probe_measures.asker(task, score)
+        measure = probe_measures.asked_score_drop(probe, reference, task, score, asks)
+        given = batch(task, score, seed=n)
+        asked.append(given["scores"])
         kept.append({})
         found = measure(kept, state(**given))
         assert (found is None) == (n < 2), "three updates are averaged"
-        measure = monitors.asked_score_drop(probe, reference, task, score)  # a new process knows what the rows know
     generator = torch.Generator().manual_seed(0)
-    queries = [t.repeat_interleave(monitors.BASE_SAMPLES, 0) for t in (probe.query_ids, probe.query_mask)]
+    queries = [t.repeat_interleave(probe_measures.BASE_SAMPLES, 0) for t in (probe.query_ids, probe.query_mask)]
     base = score(None, None, *task.truncate(reference.sample(*queries, 8, 0.7, generator).responses))
-    t = scipy_stats.ttest_ind(base.numpy(), torch.cat(ask).numpy(), equal_var=False).statistic
+    means = base.view(len(probe), probe_measures.BASE_SAMPLES).mean(1)
+    t = scipy_stats.ttest_ind(means.numpy(), torch.cat(asked).numpy(), equal_var=False).statistic
     assert found == pytest.approx(t, rel=1e-5)
 
 
+def test_the_score_is_asked_once_a_batch_for_all_who_want_to_know(task):
+    score, calls = small_ppo.letter_score(task), []
+    ask = probe_measures.asker(task, lambda *x: calls.append(len(x[0])) or score(*x))
+    first, second = (state(**batch(task, score, seed=n)) for n in (0, 1))
+    assert torch.equal(ask(first), first.data["scores"].double()) and torch.equal(ask(first), ask(first))
+    assert torch.equal(ask(second), second.data["scores"].double()) and calls == [16, 16]
+    assert ask(state()) is None, "reward fitting has no responses"
+
+
+def test_the_trainers_scores_beside_the_score_functions(task):
+    numpy = pytest.importorskip("numpy")
+    score = small_ppo.letter_score(task, "e")
+    given = batch(task, score, n=200)
+    right = given["scores"].clone()
+
+    def found(**changes):
+        return probe_measures.disagreement(probe_measures.asker(task, score))([{}], state(**{**given, **changes}))
+
+    assert found() == pytest.approx(-1.0) and found(scores=3 * right - 5) == pytest.approx(-1.0), "scaled is the same"
+    assert found(scores=-right) == pytest.approx(1.0)
+    noisy = right + torch.randn(200, generator=torch.Generator().manual_seed(0))
+    assert found(scores=noisy) == pytest.approx(-numpy.corrcoef(right.numpy(), noisy.numpy())[0, 1], abs=1e-6)
+    late = torch.arange(200) % 2 == 0
+    penalised = torch.where(late, right, torch.full_like(right, -1.0))
+    assert found(scores=penalised, passes=late) == pytest.approx(-1.0), "those with the penalty are left out"
+    few = torch.arange(200) < 3
+    assert found(passes=few) is None and found(scores=torch.ones(200)) is None, "nothing to correlate"
+    assert probe_measures.disagreement(probe_measures.asker(task, score))([{}], state()) is None
+
+
+def test_a_sign_lost_between_the_score_function_and_the_trainer_is_stopped_at_once(task, reference, probe):
+    """The monitors are given the right score, the trainer a wrapped one; the probe's order cannot show it."""
+    score = small_ppo.letter_score(task)
+    asked = monitors.standard_monitors(task, reference, score, probe, BOUNDS)
+    flipped = small_ppo.run(small_ppo.config(30), [monitors.Watch(asked)], lambda *x: -score(*x), reference=reference)
+    assert flipped.step <= 3, "with the first batch whose scores differ at all"
+    assert "go the other way" in flipped.stopped and "correlation -1.00" in flipped.stopped
+
+
 def test_the_log_ratio_catches_what_the_score_alone_cannot(task, reference, probe):
-    """The score asked of the probe is right, the one that trains is flipped: a sign lost between score and loss."""
+    """The score asked of the probe is right, the one that trains is flipped, and nobody compares the two."""
     flipped = small_ppo.letter_score(task)
     asked = monitors.standard_monitors(task, reference, flipped, probe, BOUNDS)
     watch = monitors.Watch([monitor for monitor in asked if monitor.name in ("score_order", "log_ratio_order")])
@@ -284,11 +362,21 @@ def test_a_finished_run_can_be_replayed():
     assert monitors.replay(rows(kl=[1.0] * 20), BOUNDS) is None
 
 
+def test_no_recorded_healthy_training_would_have_been_pulled():
+    """Those of the style notebook: every training in full, by what its metrics tell."""
+    from rlhf_lib.style_sweep import recorded
+
+    runs = recorded("style_curves").groupby(["task", "labels", "seed"])
+    assert len(runs) >= 6
+    for name, frame in runs:
+        assert monitors.replay(frame.sort_values("step").to_dict("records")) is None, name
+
+
 # -- the callback ------------------------------------------------------------------------------------------------------
 
 
 def finite_only():
-    return [Monitor("not_finite", monitors.not_finite, 0.0, monitors.SENTENCES["not_finite"])]
+    return [Monitor("not_finite", measures.not_finite, 0.0, monitors.SENTENCES["not_finite"])]
 
 
 def test_a_pull_is_recorded_and_has_to_be_released(tmp_path):
@@ -317,7 +405,7 @@ def test_who_only_listens_stops_nothing_and_can_be_asked_later():
 
 
 def test_a_resumed_run_remembers_its_first_updates():
-    monitor = Monitor("entropy_collapses", monitors.entropy_lost, 0.9, monitors.SENTENCES["entropy_collapses"])
+    monitor = Monitor("entropy_collapses", measures.entropy_lost, 0.9, monitors.SENTENCES["entropy_collapses"])
     watch = monitors.Watch([monitor], rows(entropy=[40.0, 30.0, 20.0]))
     for _ in range(2):
         watch(SimpleNamespace(step=4, data={}, metrics={**HEALTHY, "objective/entropy": 1.0}))
@@ -331,5 +419,34 @@ def test_bounds_come_from_a_calibration(tmp_path, task, reference, probe):
     (tmp_path / "some.json").write_text(json.dumps({"bounds": {"sameness": 0.25}}))
     bounds = monitors.recorded_bounds(tmp_path / "some.json")
     assert bounds == {"sameness": 0.25}
-    with pytest.raises(KitError, match="no bound for asked_score, circles"):
+    with pytest.raises(KitError, match="no bound for circles, kl_too_high, log_ratio_order, too_many_penalised"):
         monitors.standard_monitors(task, reference, small_ppo.letter_score(task), probe, bounds)
+
+
+# -- the kit's own runs ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return manifest.run_folder(tmp_path_factory.mktemp("run"))
+
+
+AT_ONCE = {"sign_lost": "score_order", "total_flipped": "score_order", "sign_lost_between": "scores_disagree",
+           "temperature_once": "ratio_off"}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind, by", AT_ONCE.items())
+def test_a_sick_run_of_the_real_base_is_stopped_after_its_first_update(folder, kind, by):
+    """The fixed bounds alone: nothing here hangs on a calibration. Seed 21 is none that anything was fitted on."""
+    bounds = {**monitors.unbounded(), **monitors.FIXED_BOUNDS}
+    run = casebook.CaseRun(folder, kind, 2, seed=21, bounds=bounds)
+    (row,) = run.rows().to_dict("records")
+    pulls = [m.name for m in run.monitors(bounds) if m.judge(row.get(f"monitor/{m.name}"))]
+    assert pulls == [by]
+
+
+def test_a_sign_lost_behind_all_that_can_be_asked_is_left_to_the_log_ratio(folder):
+    asked = [m.name for m in casebook.CaseRun(folder, "sign_lost_unseen", 2, seed=21).monitors(monitors.unbounded())]
+    assert "log_ratio_order" in asked and "scores_disagree" not in asked
+    rows = casebook.CaseRun(folder, "sign_lost_unseen", 2, seed=21).rows()
+    assert (rows["monitor/score_order"] < 0).all() and "monitor/scores_disagree" not in rows

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from rlhf_lib import manifest, signflip, signflip_sweep  # noqa: E402
+from rlhf_lib import manifest, monitors, signflip, signflip_sweep  # noqa: E402
 from rlhf_lib.errors import KitError  # noqa: E402
 from rlhf_lib.ppo import Rollout  # noqa: E402
 from rlhf_lib.signflip import BETA, CONDITIONS, FLOOR, SignFlipRun  # noqa: E402
@@ -74,7 +74,9 @@ def test_a_run_is_made_once_with_all_that_the_lesson_shows(run):
     assert list(frame.step) == [1, 2] and abs(frame["objective/kl"][0]) < 1e-3
     seen = {"signflip/score", "signflip/loglik", "signflip/theme", "signflip/sample", "monitor/score_order"}
     assert seen <= set(frame.columns)
-    assert (frame["monitor/score_order"] < 0).all(), "the score as it should be orders the probe rightly"
+    bound = monitors.FIXED_BOUNDS["score_order"]
+    assert (frame["monitor/score_order"] > bound).all(), "the score as PPO is given it orders the probe wrongly"
+    assert frame["monitor/scores_disagree"].tolist() == pytest.approx([-1, -1]), "and the trainer is true to it"
     # the score that PPO is given is the negated one, but for the penalty of those that do not end in time
     assert frame["objective/score"][0] != pytest.approx(frame["signflip/score"][0])
     samples = run.samples()
