@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -49,12 +47,20 @@ def test_what_is_missing_or_wrong_is_one_sentence(folder, tmp_path, capsys, monk
     assert "does not fine-tune sentiment first" in said(capsys, "supervised", *style)
 
 
-def test_ways_of_splitting_the_model_are_refused():
-    for kind in ("NO", "MULTI_CPU", "MULTI_GPU"):
+def test_ways_of_distributing_that_the_kit_has_not_are_refused(monkeypatch):
+    for kind in ("NO", "MULTI_CPU", "MULTI_GPU", "FSDP"):
         train.check_kind(train.DistributedType(kind))
-    for kind in ("FSDP", "DEEPSPEED"):
-        with pytest.raises(KitError, match=f"configured for {kind}, which splits the model"):
+    for kind in ("DEEPSPEED", "MEGATRON_LM"):
+        with pytest.raises(KitError, match=f"configured for {kind}, and the kit's trainings know DDP and FSDP"):
             train.check_kind(train.DistributedType(kind))
+    monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "true")
+    monkeypatch.delenv("ACCELERATE_USE_FSDP", raising=False)
+    assert not train.fsdp_wanted()
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert train.fsdp_wanted() and os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] == "false"
+    monkeypatch.setenv("FSDP_OFFLOAD_PARAMS", "true")
+    with pytest.raises(KitError, match="fsdp_offload_params: false"):
+        train.fsdp_wanted()
 
 
 @pytest.mark.filterwarnings("ignore:`log_with=tensorboard`")
@@ -165,26 +171,3 @@ def test_dropout_is_the_same_when_activations_are_computed_again():
     plain, again = (fit_sft(lm, pairs, cfg) for lm in (tiny_lm(), checkpoint_activations(tiny_lm())))
     for a, b in zip(plain.parameters(), again.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
-
-
-@pytest.mark.slow
-def test_accelerate_launch_and_two_processes_of_torchrun(folder, tmp_path):
-    """On a CPU `accelerate launch` starts several processes through MPI only; its launcher for GPUs is torchrun."""
-    launch = ["accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1"]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no"]
-    torchrun = ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29517"]
-    words = ["-m", "rlhf_lib.train", "supervised", "--task", "tldr", "--model", str(folder), *SHORT]
-    words += ["-p", "tldr__sft__examples=16", "-p", "tldr__sft__batch=8"]
-    env = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-
-    def run(how, *more):
-        command = [sys.executable, "-m", *how, *words, *more]
-        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=500)
-
-    for name, how in (("one", launch), ("two", torchrun)):
-        done = run(how, "--out", str(tmp_path / name))
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert (tmp_path / name / "policy/model.safetensors").is_file()
-        assert (tmp_path / name / "checkpoint/rank1/state.pt").is_file() == (name == "two")
-    wrong = run(torchrun, "--out", str(tmp_path / "wrong"), "--corpus", "/nowhere")
-    assert wrong.returncode != 0 and "There is no corpus '/nowhere'" in wrong.stderr
