@@ -30,7 +30,7 @@ from rlhf_lib.labels.rowfiles import file_rows
 from rlhf_lib.memory import checkpoint_activations, enough_memory
 from rlhf_lib.metrics import MetricsWriter
 from rlhf_lib.parameters import named_values
-from rlhf_lib.policy import Policy, load_lm
+from rlhf_lib.policy import Policy, load_lm, no_loading_report
 from rlhf_lib.ppo import train_ppo
 from rlhf_lib.profiles import TASKS, get_profile, resolve_kl_target
 from rlhf_lib.ranks import FirstDecides, RankCheckpointer, Ranks, load_common
@@ -108,7 +108,8 @@ class Job:
 
     def load_reward(self) -> RewardModel:
         """The reward model that PPO climbs, frozen, on this rank's device."""
-        model = RewardModel.load(self.options.reward, self.frozen)
+        with no_loading_report():
+            model = RewardModel.load(self.options.reward, self.frozen)
         if self.shards:
             sharding.shard(model.body)
         return model.to(self.ranks.device)

@@ -2,13 +2,16 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 from core_models import VOCAB, tiny_lm, tiny_tokenizer
 from huggingface_hub import metadata_load
-from transformers import GenerationConfig
+from transformers import AutoModelForSequenceClassification, GenerationConfig
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from rlhf_lib import __main__ as cli
 from rlhf_lib import cards, train
@@ -26,6 +29,7 @@ def folder(tmp_path_factory):
 
 SHORT = ["--profile", "smoke", "-p", "text__query_length=40", "-p", "text__response_length=8", "-p",
          "text__truncate_after=4", "-p", "text__prefix=''", "-p", "text__suffix=':'"]  # fmt: skip
+FEW = ["-p", "sft__examples=16", "-p", "sft__batch=8", "-p", "reward__normalize_samples=8", "-p", "reward__batch=4"]
 
 
 def said(capsys, *words):
@@ -45,6 +49,85 @@ def test_what_is_missing_or_wrong_is_one_sentence(folder, tmp_path, capsys, monk
     assert "has no field" in said(capsys, "supervised", *common, "-p", "tldr__sft__speed=3")
     style = ["--task", "sentiment", "--model", str(folder), "--out", str(tmp_path), *SHORT]
     assert "does not fine-tune sentiment first" in said(capsys, "supervised", *style)
+
+
+def no_network(model, folder, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    return ["--task", "cnndm", "--corpus", "hub"], "hub cannot be reached for 'abisee/cnn_dailymail' (no network?)"
+
+
+def no_network_for_the_model(model, folder, monkeypatch):
+    return ["--task", "tldr", "--model", "gpt2"], "'gpt2' could not be had from the Hugging Face hub"
+
+
+def gated(model, folder, monkeypatch):
+    def refuse(*_, **__):
+        raise datasets.exceptions.DatasetNotFoundError("Dataset 'x' is a gated dataset on the Hub.")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    return ["--task", "tldr", "--corpus", "hub"], "'trl-lib/tldr' is gone from the hub, or gated"
+
+
+def missing(model, folder, monkeypatch):
+    (folder / "books").mkdir()
+    return ["--task", "tldr", "--corpus", str(folder)], "has no subfolder 'tldr'"
+
+
+def wrong_column(model, folder, monkeypatch):
+    (folder / "tldr").mkdir()
+    (folder / "tldr/train.jsonl").write_text('{"body": "x", "tldr": "y"}\n')
+    return ["--task", "tldr", "--corpus", str(folder)], "have the columns body, tldr"
+
+
+def another_architecture(model, folder, monkeypatch):
+    shutil.copytree(model, folder / "mixed")
+    tiny_lm("llama").save_pretrained(folder / "other")
+    shutil.copy(folder / "other/model.safetensors", folder / "mixed/model.safetensors")
+    return ["--task", "tldr", "--model", str(folder / "mixed")], "do not fit its config.json"
+
+
+def a_checkpoint_of_another_architecture(model, folder, monkeypatch):
+    Policy(tiny_lm(layers=1)).save(folder / "one", tiny_tokenizer())
+    words = ["supervised", "--task", "tldr", "--out", str(folder / "out"), *SHORT, *FEW, "--model", str(folder / "one")]
+    assert cli.main(["train", *words]) == 0
+    return ["--task", "tldr", "--out", str(folder / "out")], "The checkpoint holds another model"
+
+
+def no_memory(model, folder, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(train, "fit_sft", full)
+    return ["--task", "tldr"], "not enough memory for supervised fine-tuning; lower tldr.sft.micro_batch (now 32)"
+
+
+BAD = (no_network, no_network_for_the_model, gated, missing, wrong_column, another_architecture,
+       a_checkpoint_of_another_architecture, no_memory)  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.__name__)
+def test_each_bad_input_ends_in_one_clear_sentence(bad, folder, tmp_path, capsys, monkeypatch):
+    words, told = bad(folder, tmp_path, monkeypatch)
+    capsys.readouterr()
+    disable_progress_bar()
+    common = ["train", "supervised", "--model", str(folder), "--out", str(tmp_path / "new"), *SHORT, *FEW]
+    assert cli.main([*common, *words]) == 2
+    enable_progress_bar()
+    (sentence,) = capsys.readouterr().err.strip().splitlines()
+    assert told in sentence and sentence[0].isupper() | (sentence[0] == "'") and sentence.endswith((".", ")."))
+
+
+def test_a_tokenizer_without_a_pad_serves(folder, tmp_path):
+    tokenizer = tiny_tokenizer()
+    tokenizer.pad_token = None
+    tiny_lm().save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    common = ["--task", "tldr", "--model", str(tmp_path / "model"), *SHORT, *FEW, "--out"]
+    labels = [{"query": f"q{i}.", "best": i % 4} | {f"sample{k}": "abcd"[k:] + "." for k in range(4)} for i in range(8)]
+    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labels))
+    assert cli.main(["train", "supervised", *common, str(tmp_path / "sft")]) == 0
+    assert cli.main(["train", "reward", *common, str(tmp_path / "rm"), "--labels", str(tmp_path / "labels.jsonl")]) == 0
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "rm/reward").config.pad_token_id == 0
 
 
 def test_ways_of_distributing_that_the_kit_has_not_are_refused(monkeypatch):
