@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, partial
+from types import MethodType
 
 import torch
 import torch.distributed as dist
@@ -120,12 +121,13 @@ def put_together(model: nn.Module) -> nn.Module:
 
 
 def shard_policy(policy: Policy) -> Policy:
-    """Split a policy's language model, and let it sample with weights that are gathered once a call."""
+    """Split a policy's language model in place; while it samples, every rank holds the whole of it."""
     shard(policy.lm)
-
-    def sample(*given, **named):
-        with whole_weights(policy.lm):
-            return Policy.sample(policy, *given, **named)
-
-    policy.sample = sample
+    policy.sample = MethodType(_sample_whole, policy)
     return policy
+
+
+def _sample_whole(policy: Policy, *given, **named):
+    """`Policy.sample` with weights gathered once a call."""
+    with whole_weights(policy.lm):
+        return Policy.sample(policy, *given, **named)

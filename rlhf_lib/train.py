@@ -72,6 +72,7 @@ class Job:
 
     options: argparse.Namespace
     ranks: Ranks
+    shards: bool = False  # whether models are split over the ranks
 
     @cached_property
     def profile(self):
@@ -91,11 +92,6 @@ class Job:
     def frozen(self) -> torch.dtype:
         """The type of weights that nothing trains: reference and reward model in PPO."""
         return self.autocast or torch.float32
-
-    @cached_property
-    def shards(self) -> bool:
-        """Whether models are split over the ranks."""
-        return self.ranks.world > 1 and fsdp_wanted()
 
     def load(self, dtype: torch.dtype = torch.float32, trained: bool = False) -> Policy:
         """The profile's model on this rank's device; one to be trained computes activations again if asked to."""
@@ -299,7 +295,7 @@ def fsdp_wanted() -> bool:
         return False
     if parse_flag_from_env("FSDP_OFFLOAD_PARAMS"):
         raise KitError("FSDP that keeps weights in the CPU's memory is not done here; set fsdp_offload_params: false.")
-    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # or transformers loads no weights but on the first rank
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # or transformers fills buffers on the first rank alone
     return True
 
 
@@ -308,11 +304,12 @@ def main(argv: list[str]) -> int:
     options = parse(argv)
     accelerator = Accelerator(log_with=options.tracker, project_dir=str(options.out))
     check_kind(accelerator.distributed_type)
+    shards = fsdp_wanted() and accelerator.num_processes > 1
     if options.tracker and not accelerator.log_with:  # accelerate leaves out, without a word, what is not installed
         raise KitError(f"The tracker {options.tracker} is not installed here; pip install {options.tracker}.")
     if options.tracker:
         accelerator.init_trackers(f"rlhf-{options.what}")
-    {"supervised": supervised, "reward": reward, "ppo": ppo}[options.what](Job(options, Ranks(accelerator)))
+    {"supervised": supervised, "reward": reward, "ppo": ppo}[options.what](Job(options, Ranks(accelerator), shards))
     accelerator.end_training()
     return 0
 
