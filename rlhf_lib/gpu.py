@@ -30,7 +30,7 @@ SIZES = {  # of GPT-2 [transformers' configs on the hub]; "test": for trying thi
 }
 TASKS = ("sentiment", "tldr")  # short and long
 PAPER_EPISODES = 2_000_000
-DECODED = 512  # prompts of a decoding measurement
+DECODED = {"sentiment": 512, "tldr": 64}  # prompts of a decoding measurement; their cache must fit a 24 GB card, too
 COMMAND = "python -m rlhf_lib gpu --out figures/gpu.json"
 # GPT-2's token ids of what tasks write around a query (original-system.md section 1.1)
 IDS = {".": [13], "\n": [198], "Article:\n\n": [14906, 25, 628], "\n\nTL;DR:": [198, 198, 14990, 26, 7707, 25]}
@@ -130,14 +130,14 @@ def ppo_speed(trio: tuple[Policy, Policy, RewardModel], task: Task, cfg, peak: f
 def measure(size: str, task_name: str, device: torch.device, bytes_s: float, peak: float) -> dict:
     """One row of the table."""
     profile = get_profile("gpt2" if size == "test" else size)
-    text, cfg, prompts = profile[task_name].text, profile[task_name].ppo, DECODED
+    text, cfg, prompts = profile[task_name].text, profile[task_name].ppo, DECODED[task_name]
     if size == "test":
         text, cfg, prompts = replace(text, query_length=16, response_length=8), replace(cfg, batch=8, micro_batch=4), 8
     task = Task(task_name, text, Gpt2Ids())
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
     trio = models(size, device)
     row = {"size": size, "task": task_name, "batch": cfg.batch} | decoding(trio[0], task, prompts, bytes_s)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)  # the peak is PPO's, not that of decoding so many prompts at once
     row |= ppo_speed(trio, task, cfg, peak)
     row["peak_memory_gb"] = torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None
     return row

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import shutil
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -49,9 +51,25 @@ def _as_dtype(dtype: str | torch.dtype) -> torch.dtype:
     return found
 
 
+@contextmanager
+def no_loading_report() -> Iterator[None]:
+    """Without transformers' table of weights that do not fit, a page long: who loads says it in a sentence."""
+
+    def quiet(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR
+
+    log = logging.getLogger("transformers.modeling_utils")
+    log.addFilter(quiet)
+    try:
+        yield
+    finally:
+        log.removeFilter(quiet)
+
+
 def _load_model(name: str, dtype: torch.dtype):
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, output_loading_info=True)
+        with no_loading_report():
+            model, info = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, output_loading_info=True)
     except Exception as error:  # transformers, hub and safetensors raise a dozen unrelated types
         raise KitError(_load_sentence(name, error)) from error
     tied = set(getattr(model, "_tied_weights_keys", None) or ())

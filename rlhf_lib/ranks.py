@@ -1,9 +1,9 @@
 """What a training needs to run as several processes (`accelerate launch`): means, shares, checkpoints, one decision.
 
-Each process ("rank") holds the whole model and a share of every batch; gradients are averaged, so that all take the
-same step. Queries and pairs are disjoint over ranks, samples come from different seeds, whitening and the KL controller
-see the batches of all ranks (a stated departure: the original whitened per rank). The folder of a run must be one that
-all machines see.
+Each process ("rank") has a share of every batch, and the whole model or, with FSDP, a piece of it (`sharding`);
+gradients are averaged, so that all take the same step. Queries and pairs are disjoint over ranks, samples come from
+different seeds, whitening and the KL controller see the batches of all ranks (a stated departure: the original whitened
+per rank). The folder of a run must be one that all machines see.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from accelerate.utils import broadcast_object_list, gather_object
 
 from rlhf_lib import checkpoint
 from rlhf_lib.errors import KitError
+from rlhf_lib.sharding import is_split
 from rlhf_lib.training import Callback, StopTraining, TrainState
 
 SEED_STEP = 100_003  # between the seeds of two ranks, as in the original (section 3.1)
-SHARED = ("model", "optimizer")  # the same on every rank, and kept by the first alone
+SHARED = ("model", "optimizer")  # without FSDP the same on every rank, and kept by the first alone
 
 
 class Ranks:
@@ -86,43 +87,52 @@ class FirstDecides:
 
 
 class RankCheckpointer(checkpoint.Checkpointer):
-    """A `Checkpointer` for each rank: random states and positions of its own, weights with the first one's."""
+    """A `Checkpointer` for each rank: random states and positions of its own, weights with the first one's.
+
+    Of a split model each rank keeps its pieces.
+    """
 
     def __init__(self, folder: str | Path, every: int, ranks: Ranks):
         super().__init__(Path(folder) / f"rank{ranks.rank}", every)
         self.ranks = ranks
 
     def _save(self, state: TrainState) -> None:
-        saved = state.state_dict() | {"world": self.ranks.world}
-        if not self.ranks.is_first:
+        split = is_split(state.model)
+        saved = state.state_dict() | {"world": self.ranks.world, "split": split}
+        if not (split or self.ranks.is_first):
             saved = {key: value for key, value in saved.items() if key not in SHARED}
         checkpoint.save(self.folder, saved)
         self._saved = state.step
 
 
-def load_common(folder: str | Path, ranks: Ranks) -> dict | None:
+def load_common(folder: str | Path, ranks: Ranks, split: bool = False) -> dict | None:
     """This rank's part of the newest checkpoint that all ranks have (a kill may come between their saves), or None.
 
-    Raises KitError if it was made by another number of processes, or if there is none in common.
+    split: whether this run splits its models. Raises KitError for a checkpoint of another number of processes or of
+    models that were split otherwise, or if there is none in common.
     """
     mine = _states(Path(folder) / f"rank{ranks.rank}")
-    everywhere = ranks.all({step: state["world"] for step, state in mine.items()})
-    worlds = {world for steps in everywhere for world in steps.values()}
-    if worlds - {ranks.world}:
+    everywhere = ranks.all({step: (state["world"], state.get("split", False)) for step, state in mine.items()})
+    made = {how for steps in everywhere for how in steps.values()}
+    if made - {(ranks.world, split)}:
         raise KitError(
-            f"The checkpoint in '{folder}' was made by {max(worlds)} processes and this run has {ranks.world}; "
-            "start as many as before, or in another folder."
+            f"The checkpoint in '{folder}' was made by {_how(*max(made))} and this run has {_how(ranks.world, split)}; "
+            "start as before, or in another folder."
         )
     common = set.intersection(*(set(steps) for steps in everywhere))
     if not common:
-        if worlds:
+        if made:
             raise KitError(f"The ranks' checkpoints in '{folder}' share no update; delete them to start again.")
         return None
     saved = mine[max(common)]
-    if not ranks.is_first:
+    if SHARED[0] not in saved:
         whole = _states(Path(folder) / "rank0")[max(common)]
         saved |= {key: whole[key] for key in SHARED}
     return saved
+
+
+def _how(world: int, split: bool) -> str:
+    return f"{world} processes with{'' if split else 'out'} FSDP"
 
 
 def _states(folder: Path) -> dict[int, dict]:

@@ -2,12 +2,14 @@
 
 supervised, reward or ppo, with a profile's values; what was trained goes to `--out` as Hugging Face folders, each with
 a card. Killed and started again with the same words, a training goes on from its checkpoint. On several devices every
-rank trains a copy (DDP) on its share; see `ranks`.
+rank trains a copy on its share (DDP; see `ranks`), or, where accelerate is configured for FSDP, a piece of the model
+(`sharding`).
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,8 +18,9 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedType
+from accelerate.utils import parse_flag_from_env
 
-from rlhf_lib import cards, collect
+from rlhf_lib import cards, collect, sharding
 from rlhf_lib.andon import AndonCord
 from rlhf_lib.corpora import streams
 from rlhf_lib.errors import KitError
@@ -27,7 +30,7 @@ from rlhf_lib.labels.rowfiles import file_rows
 from rlhf_lib.memory import checkpoint_activations, enough_memory
 from rlhf_lib.metrics import MetricsWriter
 from rlhf_lib.parameters import named_values
-from rlhf_lib.policy import Policy, load_lm
+from rlhf_lib.policy import Policy, load_lm, no_loading_report
 from rlhf_lib.ppo import train_ppo
 from rlhf_lib.profiles import TASKS, get_profile, resolve_kl_target
 from rlhf_lib.ranks import FirstDecides, RankCheckpointer, Ranks, load_common
@@ -39,6 +42,7 @@ from rlhf_lib.tasks import Queries, QueryStream, Task, build_queries
 LINE_END = "\n"  # after a document, or the rule that cuts at one would drop a short text's last line (as in `summary`)
 STYLE = ("sentiment", "descriptiveness")
 CARD_METRICS = ("objective/kl", "objective/score", "objective/penalised")
+FSDP_RECOMPUTES = "FSDP_ACTIVATION_CHECKPOINTING"  # where accelerate puts that field of its configuration
 ENTROPY_QUERIES = 256  # on which the base's sequence entropy is measured, where a KL target is a share of it
 
 
@@ -68,6 +72,7 @@ class Job:
 
     options: argparse.Namespace
     ranks: Ranks
+    shards: bool = False  # whether models are split over the ranks
 
     @cached_property
     def profile(self):
@@ -88,8 +93,26 @@ class Job:
         """The type of weights that nothing trains: reference and reward model in PPO."""
         return self.autocast or torch.float32
 
-    def load(self, dtype: torch.dtype = torch.float32) -> Policy:
-        return Policy(load_lm(self.profile.model, dtype, self.ranks.device)[0], self.autocast)
+    def load(self, dtype: torch.dtype = torch.float32, trained: bool = False) -> Policy:
+        """The profile's model on this rank's device; one to be trained computes activations again if asked to."""
+        policy = Policy(load_lm(self.profile.model, dtype)[0], self.autocast)
+        if trained and (self.options.checkpointing or (self.shards and parse_flag_from_env(FSDP_RECOMPUTES))):
+            checkpoint_activations(policy.lm)
+        if self.shards:  # before it moves, so that no device ever holds a whole model
+            sharding.shard_policy(policy)
+        return policy.to(self.ranks.device)
+
+    def load_reward(self) -> RewardModel:
+        """The reward model that PPO climbs, frozen, on this rank's device."""
+        with no_loading_report():
+            model = RewardModel.load(self.options.reward, self.frozen)
+        if self.shards:
+            sharding.shard(model.body)
+        return model.to(self.ranks.device)
+
+    def checkpoint(self) -> dict | None:
+        """Where an earlier start of this training got to."""
+        return load_common(self.options.out / "checkpoint", self.ranks, self.shards)
 
     @cached_property
     def tokenizer(self):
@@ -125,8 +148,9 @@ class Job:
             found.append(FirstDecides(cord, self.ranks))
         return found
 
-    def write(self, save, kind: str, **facts) -> None:
+    def write(self, model: Policy | RewardModel, save, kind: str, **facts) -> None:
         """Let the first rank save what was trained and write its card; the others wait for it."""
+        sharding.put_together(model)
         if self.ranks.is_first:
             folder = save(self.options.out / ("reward" if kind == "reward" else "policy"))
             cards.write_model_card(folder, kind, self.options.task, self.profile, self.options.corpus, facts)
@@ -148,16 +172,14 @@ def supervised(job: Job) -> None:
     else:
         found = streams.summary_documents(task, "train", job.options.seed, cfg.examples, job.options.corpus)
         pairs = summary_pairs([d.text + LINE_END for d in found], [d.reference for d in found], job.task)
-    policy, saved = job.load(), load_common(job.options.out / "checkpoint", job.ranks)
-    if job.options.checkpointing:
-        checkpoint_activations(policy.lm)
+    policy, saved = job.load(trained=True), job.checkpoint()
     cfg = replace(cfg, batch=job.ranks.split(cfg.batch, "sft.batch"))
     with enough_memory("supervised fine-tuning", f"{task}.sft.micro_batch (now {cfg.micro_batch})"):
         fit_sft(
             policy.lm, job.ranks.share(pairs), cfg, job.ranks.seed(job.options.seed),
             job.callbacks(saved, every=200), saved, job.autocast, job.ranks.sync,
         )  # fmt: skip
-    job.write(lambda folder: policy.save(folder, job.tokenizer), "supervised", examples=len(pairs))
+    job.write(policy, lambda folder: policy.save(folder, job.tokenizer), "supervised", examples=len(pairs))
 
 
 def reward(job: Job) -> None:
@@ -168,16 +190,17 @@ def reward(job: Job) -> None:
     data, dropped = encode_labels(label_rows(job.options.labels, job.tokenizer), task)
     train, held = split_by_query(data.rows(slice(cfg.labels)), cfg.heldout, job.options.seed)
     each = replace(cfg, batch=job.ranks.split(cfg.batch, "reward.batch"), heldout=0.0)
-    saved = load_common(job.options.out / "checkpoint", job.ranks)
+    saved = job.checkpoint()
     with enough_memory("the reward model", f"{task.name}.reward.micro_batch (now {cfg.micro_batch})"):
         model = fit_reward(
-            job.load().requires_grad_(False), job.ranks.share(as_rows(train)), job.queries(2 * cfg.normalize_samples),
-            task, each, job.options.seed, job.callbacks(saved, every=200), saved, job.ranks.sync,
+            job.load(trained=True).requires_grad_(False), job.ranks.share(as_rows(train)),
+            job.queries(2 * cfg.normalize_samples), task, each, job.options.seed,
+            job.callbacks(saved, every=200), saved, job.ranks.sync,
         )  # fmt: skip
         model.report |= {"heldout_accuracy": accuracy(model, held, cfg.micro_batch), "heldout": len(held)}
     model.report |= {"train": len(train), "dropped": dropped, "processes": job.ranks.world}
     config = load_lm(job.profile.model)[0].config
-    job.write(lambda folder: model.save(folder, job.tokenizer, config), "reward", **model.report)
+    job.write(model, lambda folder: model.save(folder, job.tokenizer, config), "reward", **model.report)
 
 
 def label_rows(source: str, tokenizer) -> list[dict]:
@@ -226,10 +249,8 @@ def ppo(job: Job) -> None:
     cfg, text = job.config.ppo, job.config.text
     setting = f"{job.task.name}.ppo.micro_batch (now {cfg.micro_batch})"
     with enough_memory("PPO's three models", setting):
-        policy, reference = job.load(), job.load(job.frozen).requires_grad_(False)
-        model = RewardModel.load(job.options.reward, job.frozen, job.ranks.device)
-    if job.options.checkpointing:
-        checkpoint_activations(policy.lm)
+        policy, reference = job.load(trained=True), job.load(job.frozen).requires_grad_(False)
+        model = job.load_reward()
     queries = job.queries(cfg.episodes)
     if cfg.kl_target_share is not None:
         part = Queries(queries.ids[:ENTROPY_QUERIES], queries.mask[:ENTROPY_QUERIES], [])
@@ -238,7 +259,7 @@ def ppo(job: Job) -> None:
         cfg = resolve_kl_target(cfg, job.ranks.tell(entropy))
     each = replace(cfg, batch=job.ranks.split(cfg.batch, "ppo.batch"))
     stream = QueryStream(queries, job.task, job.options.seed, job.ranks.rank, job.ranks.world)
-    saved = load_common(job.options.out / "checkpoint", job.ranks)
+    saved = job.checkpoint()
     with enough_memory("PPO", setting):
         state = train_ppo(
             policy, reference, model.score, stream, each, job.callbacks(saved, cfg.save_every), saved,
@@ -247,7 +268,7 @@ def ppo(job: Job) -> None:
     if state.stopped:
         raise KitError(f"The training was stopped: {state.stopped}")
     facts = {"episodes": state.step * cfg.batch, "temperature": text.temperature, "processes": job.ranks.world}
-    job.write(lambda folder: policy.save(folder, job.tokenizer), "ppo", **facts, **last_metrics(state.metrics))
+    job.write(policy, lambda folder: policy.save(folder, job.tokenizer), "ppo", **facts, **last_metrics(state.metrics))
 
 
 def last_metrics(metrics: dict[str, float]) -> dict[str, float]:
@@ -256,12 +277,26 @@ def last_metrics(metrics: dict[str, float]) -> dict[str, float]:
 
 
 def check_kind(kind: DistributedType) -> None:
-    """KitError for ways of distributing in which a rank does not hold the whole model."""
-    if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+    """KitError for ways of distributing a training that the kit has not."""
+    if kind in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
         raise KitError(
-            f"accelerate is configured for {kind.value}, which splits the model, and the kit's trainings hold a whole "
-            "copy on each device; run `accelerate config` again for several devices without it."
+            f"accelerate is configured for {kind.value}, and the kit's trainings know DDP and FSDP; run `accelerate "
+            "config` again for one of them."
         )
+
+
+def fsdp_wanted() -> bool:
+    """Whether `accelerate launch` was configured for FSDP; KitError for a part of it that is not done here.
+
+    Of its fields the kit follows activation checkpointing. The others say how torch's own FSDP groups, casts and
+    prefetches weights, and change no result.
+    """
+    if not parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        return False
+    if parse_flag_from_env("FSDP_OFFLOAD_PARAMS"):
+        raise KitError("FSDP that keeps weights in the CPU's memory is not done here; set fsdp_offload_params: false.")
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # or transformers fills buffers on the first rank alone
+    return True
 
 
 def main(argv: list[str]) -> int:
@@ -269,11 +304,12 @@ def main(argv: list[str]) -> int:
     options = parse(argv)
     accelerator = Accelerator(log_with=options.tracker, project_dir=str(options.out))
     check_kind(accelerator.distributed_type)
+    shards = fsdp_wanted() and accelerator.num_processes > 1
     if options.tracker and not accelerator.log_with:  # accelerate leaves out, without a word, what is not installed
         raise KitError(f"The tracker {options.tracker} is not installed here; pip install {options.tracker}.")
     if options.tracker:
         accelerator.init_trackers(f"rlhf-{options.what}")
-    {"supervised": supervised, "reward": reward, "ppo": ppo}[options.what](Job(options, Ranks(accelerator)))
+    {"supervised": supervised, "reward": reward, "ppo": ppo}[options.what](Job(options, Ranks(accelerator), shards))
     accelerator.end_training()
     return 0
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from rlhf_lib.errors import KitError
 from rlhf_lib.rng import capture_rng, restore_rng
+from rlhf_lib.sharding import Piece
 
 
 class StopTraining(Exception):
@@ -136,7 +137,7 @@ def sync_gradients(model: nn.Module, sync: Callable[[torch.Tensor], torch.Tensor
     if sync is None:
         return
     for p in model.parameters():
-        if p.grad is not None:
+        if p.grad is not None and not isinstance(p, Piece):  # a piece's gradient came as a mean (`sharding`)
             p.grad.copy_(sync(p.grad))
 
 

@@ -1,9 +1,10 @@
 """Run by test_ranks.py as a process of its own: trainings of two processes (gloo) beside those of one.
 
 The modules are imported once; each rank is a forked child with the environment that `accelerate launch` sets. Usage:
-python rank_runs.py FOLDER; what each scenario found is written there, one JSON object a rank.
+python rank_runs.py FOLDER DDP|FSDP; what each scenario found is written there, one JSON object a rank.
 """
 
+import copy
 import json
 import os
 import signal
@@ -18,7 +19,8 @@ from accelerate.state import AcceleratorState, PartialState
 from core_models import stream, tiny_lm, tiny_tokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from rlhf_lib import train
+from rlhf_lib import sharding, train
+from rlhf_lib.memory import checkpoint_activations
 from rlhf_lib.policy import Policy
 from rlhf_lib.ppo import Rollout, make_rollout, next_kl_coef, ppo_update, rollout_metrics
 from rlhf_lib.profiles import PPOConfig
@@ -84,7 +86,7 @@ def stored_rollout() -> Rollout:
     return make_rollout(policy, reference, score, queries, CFG, torch.Generator().manual_seed(3))[0]
 
 
-def one_update(rank: int, world: int, folder: Path) -> None:
+def one_update(rank: int, world: int, folder: Path, split: bool) -> None:
     """One whole update of PPO on this rank's share of the stored rollouts; weights and numbers into a file."""
     ranks = Ranks(Accelerator(cpu=True)) if world > 1 else None
     sync = ranks.sync if ranks else None
@@ -93,12 +95,44 @@ def one_update(rank: int, world: int, folder: Path) -> None:
     policy = Policy(tiny_lm())
     torch.manual_seed(5)
     torch.nn.init.normal_(policy.value_head.weight, std=0.3)
+    if split:
+        sharding.shard_policy(policy)
     generator, extra = torch.Generator().manual_seed(rank), {"kl_coef": CFG.kl_coef, "adam_steps": 0}
     state = TrainState(policy, make_adam(policy.parameters(), CFG.lr), generator, {}, total=10, extra=extra)
     metrics = rollout_metrics(mine, CFG.kl_coef, sync)
     ppo_update(policy, mine, state, CFG, 0.7, sync)
     metrics["next_kl_coef"] = next_kl_coef(CFG.kl_coef, metrics["objective/kl"], CFG, len(mine.scores) * world)
-    torch.save({"weights": policy.state_dict(), "metrics": metrics}, folder / f"update_{world}_{rank}.pt")
+    moments = sum(moment.numel() for held in state.optimizer.state.values() for moment in held.values())
+    weights = sharding.put_together(policy).state_dict()
+    torch.save({"weights": weights, "moments": moments, "metrics": metrics}, folder / f"update_{world}_{rank}.pt")
+
+
+def same_policies(rank: int, folder: Path) -> None:
+    """A split policy beside a whole one, for each kind of model: samples, log-probabilities, gradients, in a file."""
+    Accelerator(cpu=True)
+    ids = torch.randint(0, 64, (4, 9), generator=torch.Generator().manual_seed(3))
+    mask = torch.ones_like(ids).bool()
+    mask[1, :3] = False
+    found = {}
+    for kind in ("gpt2", "llama", "qwen2"):
+        for again in (False, True):
+            for split in (False, True):
+                policy = Policy(checkpoint_activations(tiny_lm(kind)) if again else tiny_lm(kind))
+                if split:
+                    sharding.shard_policy(policy)
+                drawn = policy.sample(ids, mask, 6, 0.7, torch.Generator().manual_seed(1))
+                logprobs = policy(ids, mask, drawn.responses, 0.7)[0]
+                logprobs.sum().backward()
+                policy.lm.float()
+                copied = copy.deepcopy(policy.lm.base_model)  # as a reward model's body is made
+                states = copied(input_ids=ids).last_hidden_state.detach()
+                if split:
+                    for p in policy.parameters():  # so that gradients are put together as weights are
+                        p.data = torch.zeros_like(p) if p.grad is None else p.grad
+                    sharding.put_together(policy)
+                gradients = {n: p if split else p.grad for n, p in policy.lm.named_parameters()}
+                found[kind, again, split] = [drawn.responses, logprobs.detach(), states, gradients]
+    torch.save(found, folder / f"policies_{rank}.pt")
 
 
 def words(*given: str) -> list[str]:
@@ -135,8 +169,11 @@ def training(rank: int, argv: list[str], die_at: int, folder: Path) -> None:
 
 def main() -> None:
     disable_progress_bar()
-    root = Path(sys.argv[1])
-    ends = {"one": forked(1, one_update, 1, root), "two": forked(2, one_update, 2, root)}
+    root, split = Path(sys.argv[1]), sys.argv[2] == "FSDP"
+    os.environ["ACCELERATE_USE_FSDP"] = str(split).lower()
+    ends = {"one": forked(1, one_update, 1, root, False), "two": forked(2, one_update, 2, root, split)}
+    if split:
+        ends["policies"] = forked(2, same_policies, root)
     model, task = str(root / "model"), ["--task", "tldr", "--model", str(root / "model")]
     Policy(tiny_lm()).save(model, tiny_tokenizer())
     for name, what, more in (

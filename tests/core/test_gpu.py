@@ -40,6 +40,22 @@ def test_the_bandwidth_limit_by_hand():
     assert found["decoding_share"] == pytest.approx(found["decoding_tokens_s"] / (8 * 1e9 / a_step))
 
 
+def test_the_peak_memory_is_that_of_ppo_and_decoding_fits_a_24_gb_card(monkeypatch):
+    done = []
+    monkeypatch.setattr(gpu, "models", lambda size, device: (None, None, None))
+    monkeypatch.setattr(gpu, "decoding", lambda policy, task, prompts, bytes_s: done.append(prompts) or {})
+    monkeypatch.setattr(gpu, "ppo_speed", lambda trio, task, cfg, peak: done.append("ppo") or {})
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: done.append("reset"))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 17e9)
+    for task, columns in (("sentiment", 64 + 64 + 24), ("tldr", 506 + 506 + 75)):  # the prompt's are copied once
+        row = gpu.measure("gpt2-large", task, torch.device("cuda"), 1.0, 1.0)
+        prompts, *rest = done
+        assert rest == ["reset", "ppo"] and row["peak_memory_gb"] == 17
+        cache = prompts * columns * 36 * 2 * 2 * 1280  # bytes: layers x (key, value) x bfloat16 x width
+        assert cache + 774e6 * (4 + 2 + 2) < 22e9  # beside policy, reference and reward model
+        done.clear()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_without_a_gpu_it_says_so_in_a_sentence(capsys):
     assert cli.main(["gpu"]) == 2

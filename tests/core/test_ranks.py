@@ -1,4 +1,5 @@
-"""Several processes: the same update as one process, disjoint queries, one decision, killed and resumed."""
+"""Several processes, with whole models and with split ones (FSDP): the same update as one process, disjoint queries,
+one decision, killed and resumed."""
 
 import json
 import os
@@ -30,15 +31,16 @@ def labels(n=64):
     return rows
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """All scenarios of rank_runs.py: (folder, how each rank of each run ended)."""
-    root = tmp_path_factory.mktemp("ranks")
+@pytest.fixture(scope="module", params=["DDP", "FSDP"])
+def runs(tmp_path_factory, request):
+    """All scenarios of rank_runs.py: (folder, how each rank of each run ended, what they said)."""
+    root = tmp_path_factory.mktemp(request.param)
     (root / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labels()))
     env = os.environ | {"PYTHONPATH": f"{HERE.parents[1]}{os.pathsep}{HERE}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, str(HERE / "rank_runs.py"), str(root)], env=env, capture_output=True, text=True, timeout=560
-    )
+        [sys.executable, str(HERE / "rank_runs.py"), str(root), request.param],
+        env=env, capture_output=True, text=True, timeout=560,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return root, json.loads(done.stdout.splitlines()[-1]), done.stderr
 
@@ -57,6 +59,40 @@ def test_two_times_32_stored_rollouts_give_the_update_of_64(runs):
     # Adam's first steps are about lr whatever the gradient's size, so that rounding shows where gradients are near 0
     apart = torch.cat([(start[k] - two[0]["weights"][k]).flatten().abs() for k in start])
     assert apart.max() < 1e-3 and apart.mean() < 1e-6, (apart.max(), apart.mean())
+
+
+def numbers(parts) -> int:
+    """How many numbers some tensors hold."""
+    return sum(part.numel() for part in parts)
+
+
+def test_with_fsdp_a_rank_holds_half_of_weights_and_moments(runs):
+    root, *_ = runs
+    one, *two = [torch.load(root / f"update_{name}.pt")["moments"] for name in ("1_0", "2_0", "2_1")]
+    saved = [torch.load(root / f"whole/checkpoint/rank{rank}/state.pt", weights_only=True) for rank in (0, 1)]
+    if root.name.startswith("DDP"):
+        assert two == [one, one] and "model" not in saved[1]
+        return
+    assert max(two) < 0.55 * one  # vectors are not split
+    halves, whole = [numbers(state["model"].values()) for state in saved], numbers(weights(root / "whole").values())
+    assert max(halves) < 0.55 * whole
+
+
+def test_split_policies_sample_score_and_learn_as_whole_ones(runs):
+    root, ends, said = runs
+    if "policies" not in ends:
+        return  # DDP splits nothing
+    assert ends["policies"] == [0, 0], said[-2000:]
+    for rank in (0, 1):
+        found = torch.load(root / f"policies_{rank}.pt")
+        assert {kind for kind, _, _ in found} == {"gpt2", "llama", "qwen2"}
+        for kind, again, split in found:
+            (drawn, logprobs, states, gradients), theirs = found[kind, again, split], found[kind, again, False]
+            assert torch.equal(drawn, theirs[0])
+            torch.testing.assert_close([logprobs, states], theirs[1:3], atol=1e-5, rtol=1e-5)
+            assert gradients.keys() == theirs[3].keys()
+            for name, gradient in gradients.items():
+                torch.testing.assert_close(gradient.detach(), theirs[3][name], atol=1e-5, rtol=1e-4, msg=name)
 
 
 def test_supervised_and_reward_models_open_in_transformers(runs):

@@ -2,15 +2,16 @@
 
 import json
 import os
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 from core_models import VOCAB, tiny_lm, tiny_tokenizer
 from huggingface_hub import metadata_load
-from transformers import GenerationConfig
+from transformers import AutoModelForSequenceClassification, GenerationConfig
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from rlhf_lib import __main__ as cli
 from rlhf_lib import cards, train
@@ -28,6 +29,7 @@ def folder(tmp_path_factory):
 
 SHORT = ["--profile", "smoke", "-p", "text__query_length=40", "-p", "text__response_length=8", "-p",
          "text__truncate_after=4", "-p", "text__prefix=''", "-p", "text__suffix=':'"]  # fmt: skip
+FEW = ["-p", "sft__examples=16", "-p", "sft__batch=8", "-p", "reward__normalize_samples=8", "-p", "reward__batch=4"]
 
 
 def said(capsys, *words):
@@ -49,12 +51,99 @@ def test_what_is_missing_or_wrong_is_one_sentence(folder, tmp_path, capsys, monk
     assert "does not fine-tune sentiment first" in said(capsys, "supervised", *style)
 
 
-def test_ways_of_splitting_the_model_are_refused():
-    for kind in ("NO", "MULTI_CPU", "MULTI_GPU"):
+def no_network(model, folder, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    return ["--task", "cnndm", "--corpus", "hub"], "hub cannot be reached for 'abisee/cnn_dailymail' (no network?)"
+
+
+def no_network_for_the_model(model, folder, monkeypatch):
+    return ["--task", "tldr", "--model", "gpt2"], "'gpt2' could not be had from the Hugging Face hub"
+
+
+def gated(model, folder, monkeypatch):
+    def refuse(*_, **__):
+        raise datasets.exceptions.DatasetNotFoundError("Dataset 'x' is a gated dataset on the Hub.")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    return ["--task", "tldr", "--corpus", "hub"], "'trl-lib/tldr' is gone from the hub, or gated"
+
+
+def missing(model, folder, monkeypatch):
+    (folder / "books").mkdir()
+    return ["--task", "tldr", "--corpus", str(folder)], "has no subfolder 'tldr'"
+
+
+def wrong_column(model, folder, monkeypatch):
+    (folder / "tldr").mkdir()
+    (folder / "tldr/train.jsonl").write_text('{"body": "x", "tldr": "y"}\n')
+    return ["--task", "tldr", "--corpus", str(folder)], "have the columns body, tldr"
+
+
+def another_architecture(model, folder, monkeypatch):
+    shutil.copytree(model, folder / "mixed")
+    tiny_lm("llama").save_pretrained(folder / "other")
+    shutil.copy(folder / "other/model.safetensors", folder / "mixed/model.safetensors")
+    return ["--task", "tldr", "--model", str(folder / "mixed")], "do not fit its config.json"
+
+
+def a_checkpoint_of_another_architecture(model, folder, monkeypatch):
+    Policy(tiny_lm(layers=1)).save(folder / "one", tiny_tokenizer())
+    words = ["supervised", "--task", "tldr", "--out", str(folder / "out"), *SHORT, *FEW, "--model", str(folder / "one")]
+    assert cli.main(["train", *words]) == 0
+    return ["--task", "tldr", "--out", str(folder / "out")], "The checkpoint holds another model"
+
+
+def no_memory(model, folder, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(train, "fit_sft", full)
+    return ["--task", "tldr"], "not enough memory for supervised fine-tuning; lower tldr.sft.micro_batch (now 32)"
+
+
+BAD = (no_network, no_network_for_the_model, gated, missing, wrong_column, another_architecture,
+       a_checkpoint_of_another_architecture, no_memory)  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.__name__)
+def test_each_bad_input_ends_in_one_clear_sentence(bad, folder, tmp_path, capsys, monkeypatch):
+    words, told = bad(folder, tmp_path, monkeypatch)
+    capsys.readouterr()
+    disable_progress_bar()
+    common = ["train", "supervised", "--model", str(folder), "--out", str(tmp_path / "new"), *SHORT, *FEW]
+    assert cli.main([*common, *words]) == 2
+    enable_progress_bar()
+    (sentence,) = capsys.readouterr().err.strip().splitlines()
+    assert told in sentence and sentence[0].isupper() | (sentence[0] == "'") and sentence.endswith((".", ")."))
+
+
+def test_a_tokenizer_without_a_pad_serves(folder, tmp_path):
+    tokenizer = tiny_tokenizer()
+    tokenizer.pad_token = None
+    tiny_lm().save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    common = ["--task", "tldr", "--model", str(tmp_path / "model"), *SHORT, *FEW, "--out"]
+    labels = [{"query": f"q{i}.", "best": i % 4} | {f"sample{k}": "abcd"[k:] + "." for k in range(4)} for i in range(8)]
+    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labels))
+    assert cli.main(["train", "supervised", *common, str(tmp_path / "sft")]) == 0
+    assert cli.main(["train", "reward", *common, str(tmp_path / "rm"), "--labels", str(tmp_path / "labels.jsonl")]) == 0
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "rm/reward").config.pad_token_id == 0
+
+
+def test_ways_of_distributing_that_the_kit_has_not_are_refused(monkeypatch):
+    for kind in ("NO", "MULTI_CPU", "MULTI_GPU", "FSDP"):
         train.check_kind(train.DistributedType(kind))
-    for kind in ("FSDP", "DEEPSPEED"):
-        with pytest.raises(KitError, match=f"configured for {kind}, which splits the model"):
+    for kind in ("DEEPSPEED", "MEGATRON_LM"):
+        with pytest.raises(KitError, match=f"configured for {kind}, and the kit's trainings know DDP and FSDP"):
             train.check_kind(train.DistributedType(kind))
+    monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "true")
+    monkeypatch.delenv("ACCELERATE_USE_FSDP", raising=False)
+    assert not train.fsdp_wanted()
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert train.fsdp_wanted() and os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] == "false"
+    monkeypatch.setenv("FSDP_OFFLOAD_PARAMS", "true")
+    with pytest.raises(KitError, match="fsdp_offload_params: false"):
+        train.fsdp_wanted()
 
 
 @pytest.mark.filterwarnings("ignore:`log_with=tensorboard`")
@@ -165,26 +254,3 @@ def test_dropout_is_the_same_when_activations_are_computed_again():
     plain, again = (fit_sft(lm, pairs, cfg) for lm in (tiny_lm(), checkpoint_activations(tiny_lm())))
     for a, b in zip(plain.parameters(), again.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
-
-
-@pytest.mark.slow
-def test_accelerate_launch_and_two_processes_of_torchrun(folder, tmp_path):
-    """On a CPU `accelerate launch` starts several processes through MPI only; its launcher for GPUs is torchrun."""
-    launch = ["accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1"]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no"]
-    torchrun = ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29517"]
-    words = ["-m", "rlhf_lib.train", "supervised", "--task", "tldr", "--model", str(folder), *SHORT]
-    words += ["-p", "tldr__sft__examples=16", "-p", "tldr__sft__batch=8"]
-    env = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-
-    def run(how, *more):
-        command = [sys.executable, "-m", *how, *words, *more]
-        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=500)
-
-    for name, how in (("one", launch), ("two", torchrun)):
-        done = run(how, "--out", str(tmp_path / name))
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert (tmp_path / name / "policy/model.safetensors").is_file()
-        assert (tmp_path / name / "checkpoint/rank1/state.pt").is_file() == (name == "two")
-    wrong = run(torchrun, "--out", str(tmp_path / "wrong"), "--corpus", "/nowhere")
-    assert wrong.returncode != 0 and "There is no corpus '/nowhere'" in wrong.stderr
