@@ -53,6 +53,15 @@ SHORTCUTS = ["d", "d", "a", "b", "x", "v", "Shift+M", "m", "r", "y", "0", "0", "
 SHORTCUTS += ["Shift+ArrowDown", "Enter", "Escape", "Home", "End", "z", "Shift+Enter"]
 
 
+def at_rest(page) -> list:
+    """What NOTEBOOK says once a second has changed nothing: JupyterLab draws a notebook's last cells late."""
+    seen = None
+    while seen != (now := page.evaluate(NOTEBOOK)):
+        seen = now
+        page.wait_for_timeout(1000)
+    return now
+
+
 @pytest.fixture
 def filled(tmp_path):
     """A store with 20,000 labels of others and 26 open items, one of them full of markup, in the notebook's queue."""
@@ -156,7 +165,7 @@ def test_label_with_keys_and_clicks_undo_reload_and_go_on(chromium, lab, filled,
     item = shown_item(page)
     box_of(page).locator(".rlhf-context").first.click()
     assert "Keys are on" in box_of(page).locator(".rlhf-keys-live").inner_text()
-    before = page.evaluate(NOTEBOOK)
+    before = at_rest(page)
     for key in SHORTCUTS:
         page.keyboard.press(key)
         assert page.evaluate(NOTEBOOK) == before, f"{key} went to JupyterLab"
