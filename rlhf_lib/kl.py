@@ -21,7 +21,7 @@ from rlhf_lib.errors import KitError
 from rlhf_lib.policy import Policy
 from rlhf_lib.sampling import body_inputs
 
-MOST_SEQUENCES = 50_000
+MOST_SEQUENCES = 200_000  # one token of the largest vocabularies in use, a few of a small one
 
 
 class Estimates(NamedTuple):
