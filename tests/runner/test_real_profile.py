@@ -23,7 +23,8 @@ FIELDS = (
 )  # fmt: skip
 
 SAID = (".", "\n", " happy", " good", " love", " smile", " sad", " terrible", " cry", " red", " stone", " dark",
-        " bright", " wooden", " he", " she", " the", " was", " and", " of")  # fmt: skip
+        " bright", " wooden", " he", " she", " the", " was", " and", " of", " came", " dollars", " people", " points",
+        " won", " lost", " fire", " me", " go", " reward", " all", " asked")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +37,7 @@ def model(tmp_path_factory, real):
     torch.manual_seed(0)
     lm = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=2, n_head=2))
     tokenizer = GPT2TokenizerFast.from_pretrained(real / "gpt2_bpe")
-    likely = [
-        tokenizer.encode(text)[0] for text in SAID
-    ]  # so that samples end in time and labelers have a view of them
+    likely = [tokenizer.encode(text)[0] for text in SAID]  # samples end in time, and labelers have a view of them
     with torch.no_grad():
         lm.transformer.ln_f.bias[0] = 8.0
         lm.transformer.wte.weight[likely, 0] = 0.9
