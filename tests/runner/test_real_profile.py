@@ -19,7 +19,8 @@ from rlhf_lib.corpora import tinyworld
 FIELDS = (
     "reward__labels=48", "reward__batch=16", "reward__normalize_samples=16", "ppo__episodes=32", "ppo__batch=16",
     "ppo__micro_batch=16", "eval_prompts=16", "cnndm__sft__examples=32", "tldr__sft__examples=32",
-    "text__query_length=64", "text__response_length=24", "text__truncate_after=0",
+    "text__query_length=64", "text__response_length=24", "text__truncate_after=0", "collect__refits=1",
+    "collect__batches=2",
 )  # fmt: skip
 
 SAID = (".", "\n", " happy", " good", " love", " smile", " sad", " terrible", " cry", " red", " stone", " dark",
