@@ -12,49 +12,32 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch.nn import functional as F
+from scipy.stats import bootstrap
 
 from rlhf_lib import claims
 from rlhf_lib.errors import KitError
-from rlhf_lib.policy import load_lm
+from rlhf_lib.policy import Policy, load_lm
 from rlhf_lib.samples import FORMATS, read_samples, summaries
-
-BATCH = 64  # samples a forward pass
+from rlhf_lib.tasks import left_pad, right_pad
 
 
 @torch.no_grad()
 def log_likelihood(lm, tokenizer, queries: list[str], responses: list[str]) -> list[float | None]:
     """Mean log-probability of a response's tokens after its query, nats a token at temperature 1; None if it has none.
 
-    A query that is too long for the model loses its beginning. Raises KitError for a response that leaves no room.
+    Queries lose their beginning where the model has no room for them and the longest response. Raises KitError for a
+    response that leaves no room at all.
     """
-    room, found = getattr(lm.config, "max_position_embeddings", None) or 10**9, []
-    for start in range(0, len(queries), BATCH):
-        pairs = zip(queries[start : start + BATCH], responses[start : start + BATCH], strict=True)
-        found += _batch(lm, [_encoded(tokenizer, query, response, room) for query, response in pairs])
-    return found
-
-
-def _encoded(tokenizer, query: str, response: str, room: int) -> tuple[list[int], list[int]]:
-    """Token ids of a query's end, one at least, and of its response; both together fit the room."""
-    asked, said = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (query, response))
-    if len(said) >= room:
-        raise KitError(f"A response of {len(said)} tokens does not fit the model's {room} positions; use another.")
-    return (asked or [tokenizer.eos_token_id or 0])[-(room - len(said)) :], said
-
-
-def _batch(lm, pairs: list[tuple[list[int], list[int]]]) -> list[float | None]:
-    longest = max(len(asked) + len(said) for asked, said in pairs)
-    ids = torch.zeros(len(pairs), longest, dtype=torch.long)  # [B, T], padded to the right
-    wanted = torch.zeros(len(pairs), longest, dtype=torch.bool)  # which tokens are the response's
-    for row, (asked, said) in enumerate(pairs):
-        ids[row, : len(asked) + len(said)] = torch.tensor(asked + said)
-        wanted[row, len(asked) : len(asked) + len(said)] = True
-    ids, wanted = ids.to(lm.device), wanted.to(lm.device)
-    filled = torch.arange(longest, device=lm.device) < wanted.int().cumsum(1).argmax(1, keepdim=True) + 1
-    logits = lm(input_ids=ids, attention_mask=filled.long()).logits[:, :-1].float()  # [B, T-1, V]
-    each = -F.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")  # [B, T-1]
-    total, count = (each * wanted[:, 1:]).sum(1).tolist(), wanted.sum(1).tolist()
+    asked, said = ([tokenizer(text, add_special_tokens=False)["input_ids"] for text in x] for x in (queries, responses))
+    longest = max(1, *map(len, said))
+    room = (getattr(lm.config, "max_position_embeddings", None) or 10**9) - longest
+    if room < 1:
+        raise KitError(f"A response of {longest} tokens leaves this model no room for its query; use another.")
+    start = [tokenizer.eos_token_id or 0]  # before the response to an empty query
+    ids, mask = left_pad([(a or start)[-room:] for a in asked], min(room, max(1, *map(len, asked))), 0)  # [n, Q]
+    tokens, real = right_pad(said, longest, 0)  # [n, longest]
+    each = Policy(lm).logprobs(ids, mask, tokens, 1.0)  # [n, longest]
+    total, count = (each * real).sum(1).tolist(), real.sum(1).tolist()
     return [t / c if c else None for t, c in zip(total, count, strict=True)]
 
 
@@ -70,31 +53,36 @@ def by_model(likely: pd.DataFrame) -> pd.DataFrame:
     return likely.groupby(["task", "model"])["likely"].agg(median="median", n="count").reset_index()
 
 
-def gap(likely: pd.DataFrame, draws: int = 1000) -> dict:
+def gap(likely: pd.DataFrame) -> dict:
     """Median of the fine-tuned model's samples minus that of the zero-shot model's, as a measure for the claims.
 
     With a 95% interval of a bootstrap over samples. Raises KitError where one of the two models is not there.
     """
-    mine, base = (
-        likely.loc[likely["model"] == model, "likely"].dropna().to_numpy() for model in ("fine-tuned", "zero-shot")
-    )
-    if not len(mine) or not len(base):
+    groups = [likely.loc[likely["model"] == model, "likely"].dropna() for model in ("fine-tuned", "zero-shot")]
+    if not all(map(len, groups)):
         raise KitError("A gap needs samples of the models 'fine-tuned' and 'zero-shot'; these have not both.")
-    random = np.random.default_rng(0)
-    drawn = [np.median(x[random.integers(len(x), size=(draws, len(x)))], axis=1) for x in (mine, base)]  # [draws] each
-    low, high = np.percentile(drawn[0] - drawn[1], [2.5, 97.5])
-    value = float(np.median(mine) - np.median(base))
-    return {"value": value, "low": float(low), "high": float(high), "n": len(mine), "seeds": 1}
+    both = [group.to_numpy(float) for group in groups]
+    interval = bootstrap(both, median_gap, n_resamples=1000, method="percentile", rng=0).confidence_interval
+    seeds = max(1, likely["seed"].nunique())
+    return {"value": float(median_gap(*both)), "low": float(interval.low), "high": float(interval.high),
+            "n": len(both[0]), "seeds": seeds}  # fmt: skip
 
 
-def record(found: dict, samples: Path, where: Path) -> None:
-    """Keep the gap, and beside it the measures on real prose of the run that the samples stand in (RUN/samples/)."""
-    runs_own = {
-        name: vars(measure)
-        for name, measure in claims.load_measures(samples.parent.parent / "figures").items()
-        if name.startswith("real_prose.")
-    }
-    rows = runs_own | {"real_prose.sentiment.loglik_gap": found}
+def median_gap(mine: np.ndarray, base: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Difference of two medians along an axis."""
+    return np.median(mine, axis=axis) - np.median(base, axis=axis)
+
+
+def record(likely: pd.DataFrame, figures: Path, where: Path) -> None:
+    """Keep the gap of a run on real prose for `check`, and beside it what the run itself measured.
+
+    figures: the run's folder of figures. Raises KitError for a run that was not on real prose, or several tasks.
+    """
+    prefix, tasks = "real_prose.", list(likely["task"].unique())
+    rows = {name: vars(m) for name, m in claims.load_measures(figures).items() if name.startswith(prefix)}
+    if not rows or len(tasks) != 1:
+        raise KitError(f"{figures} has no measures of one task on real prose: give samples of a run with CORPUS=.")
+    rows[f"{prefix}{tasks[0]}.loglik_gap"] = gap(likely)
     kept = {name: {k: v for k, v in row.items() if v is not None} for name, row in rows.items()}
     claims.record_measures(where.parent, where.stem, kept)
 
@@ -109,10 +97,13 @@ def main(argv: list[str]) -> int:
         help="also write the gap between fine-tuned and zero-shot, and the run's measures on real prose, for `check`",
     )  # fmt: skip
     options = parser.parse_args(argv)
-    likely = measured(read_samples(options.samples), options.model)
+    samples = read_samples(options.samples)
+    if "shown" in samples:  # a style run keeps each prompt twice: as sampled, and as labelers see it
+        samples = samples[~samples["shown"].astype(bool)]
+    likely = measured(samples, options.model)
     print(f"Median log-likelihood of a sample under {options.model}, nats a token:")
     print(by_model(likely).to_string(index=False, float_format=lambda value: f"{value:.3f}"))
     if options.record:
-        record(gap(likely), options.samples, options.record)
+        record(likely, options.samples.parent.parent / "figures", options.record)
         print(f"Written to {options.record}.")
     return 0

@@ -19,7 +19,7 @@ from rlhf_lib.policy import Policy, atomic_folder, prepare
 from rlhf_lib.profiles import RewardConfig
 from rlhf_lib.sampling import position_ids
 from rlhf_lib.states import pads_to_the_right, read_states
-from rlhf_lib.tasks import Queries, QueryStream, Task, left_pad
+from rlhf_lib.tasks import Queries, QueryStream, Task, left_pad, right_pad
 from rlhf_lib.training import (
     Callback,
     TrainState,
@@ -190,7 +190,7 @@ def encode_labels(rows: Sequence[dict], task: Task) -> tuple[Comparisons, dict[s
     query_ids, query_mask = left_pad([list(q) for q, _, _ in kept], task.text.query_length, task.pad_id)
     flat = [list(r) for _, responses, _ in kept for r in responses]
     shape = (len(kept), 4, task.text.response_length)
-    ids, mask = _right_pad(flat, task.text.response_length, task.pad_id)
+    ids, mask = right_pad(flat, task.text.response_length, task.pad_id)
     best = torch.tensor([b for _, _, b in kept])
     return Comparisons(query_ids, query_mask, ids.view(shape), mask.view(shape), best), dropped
 
@@ -205,11 +205,6 @@ def _encode_row(row: dict, number: int, task: Task) -> tuple[tuple, tuple, int]:
         raise KitError(f"Label {number} must have a query, four non-empty responses and a best of 0 to 3; fix it.")
     query = encoded[0][-task.text.query_length :]
     return query, tuple(r[: task.text.response_length] for r in encoded[1:]), int(best)
-
-
-def _right_pad(rows: list[list[int]], width: int, pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    ids, mask = left_pad([row[::-1] for row in rows], width, pad_id)
-    return ids.flip(1), mask.flip(1)
 
 
 def split_by_query(data: Comparisons, share: float, seed: int) -> tuple[Comparisons, Comparisons]:

@@ -115,6 +115,12 @@ def left_pad(rows: list[list[int]], width: int, pad_id: int) -> tuple[torch.Tens
     return ids, mask
 
 
+def right_pad(rows: list[list[int]], width: int, pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of ids -> ids [n, width] int64 and mask [n, width] bool, real tokens at the left."""
+    ids, mask = left_pad([row[::-1] for row in rows], width, pad_id)
+    return ids.flip(1), mask.flip(1)
+
+
 @dataclass
 class Queries:
     """Encoded queries of one split: ids [n, query] int64, mask [n, query] bool, source: where in the texts each was."""
