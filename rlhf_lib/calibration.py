@@ -85,14 +85,14 @@ def listened_runs(
     frames = []
     for seed in seeds:
         for kind in (*HEALTHY, *CASES, *MORE):
-            frames.append(CaseRun(run_dir, kind, updates, profile, model, seed).rows())
+            frames.append(CaseRun(run_dir, kind, updates, profile, model, seed=seed).rows())
             print(f"listened to: {kind}, seed {seed}", flush=True)
     return pd.concat(frames, ignore_index=True)
 
 
 def tried(run_dir: Path, kind: str, updates: int, profile: str, seed: int, bounds: Mapping, model: str = "") -> dict:
     """One watched run of an unseen seed: after how many updates it was stopped, by which monitor (None: not)."""
-    run = CaseRun(run_dir, kind, updates, profile, model, seed, bounds=dict(bounds))
+    run = CaseRun(run_dir, kind, updates, profile, model, seed=seed, bounds=dict(bounds))
     rows = run.rows()
     pulls = [m for m in run.monitors(bounds) if m.judge(rows.iloc[-1].get(f"monitor/{m.name}"))]
     stopped = {"update": len(rows), "monitor": pulls[0].name} if pulls else {"update": None, "monitor": None}

@@ -151,13 +151,14 @@ class CaseRun:
     updates: int
     profile_name: str = "tiny"
     model: str = ""
+    corpus: str = ""
     seed: int = 1
     bounds: dict | None = None
 
     @cached_property
     def world(self) -> SignFlipRun:
         """Base model, prompts, known score and probe."""
-        return SignFlipRun(self.run_dir, "control", self.profile_name, self.model, seed=self.seed)
+        return SignFlipRun(self.run_dir, "control", self.profile_name, self.model, self.corpus, self.seed)
 
     def parts(self) -> Parts:
         """A healthy run's parts, broken as the kind says."""
