@@ -6,13 +6,11 @@ sampling has its own generator: a training that is looked at gives the same poli
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
 import pandas as pd
 
-from rlhf_lib import collect
+from rlhf_lib import collect, manifest
 from rlhf_lib.policy import Policy
 from rlhf_lib.style import EVAL_SEED, StyleRun
 from rlhf_lib.tasks import Queries, Task
@@ -42,10 +40,10 @@ class Along:
     def __call__(self, state: TrainState) -> None:
         episodes = state.metrics["episodes"]
         if state.step == 1:
-            self._write(sample_rows(self.base, self.queries, self.task, {}))
+            manifest.write_rows(self.path, sample_rows(self.base, self.queries, self.task, {}))
         if state.step in {max(1, round(state.total * k / self.looks)) for k in range(1, self.looks + 1)}:
             kept = [row for row in self._read() if row["episodes"] < episodes]  # looks after its checkpoint come again
-            self._write(kept + sample_rows(state.model, self.queries, self.task, state.metrics))
+            manifest.write_rows(self.path, kept + sample_rows(state.model, self.queries, self.task, state.metrics))
 
     def rows(self, tuned: Policy, metrics: pd.DataFrame) -> pd.DataFrame:
         """All looks; if the training was not watched (it was made elsewhere, or before), base and end alone.
@@ -60,16 +58,11 @@ class Along:
         return pd.DataFrame(seen)
 
     def _read(self) -> list[dict]:
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
-        return [json.loads(line) for line in lines]
-
-    def _write(self, rows: list[dict]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        return manifest.read_rows(self.path) if self.path.is_file() else []
 
 
 def along(run: StyleRun, prompts: int = 2, looks: int = 6) -> Along:
     """The callback for a style run: its first held-out prompts, a file of its own in the run's folder."""
-    settings = hashlib.sha256(repr((run.config, run.model, run.corpus)).encode()).hexdigest()[:8]
+    settings = manifest.inputs_key("along", run._inputs(ppo=run.config.ppo, reward=run.config.reward))[0][:8]
     path = Path(run.run_dir) / "samples" / f"along_{run.task_name}_s{run.seed}_{settings}.jsonl"
     return Along(path, run.base[0], run.queries(prompts, "test", EVAL_SEED), run.task, looks)

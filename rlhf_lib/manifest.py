@@ -55,6 +55,16 @@ def write_text(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_rows(path: Path, rows: Iterable[dict]) -> None:
+    """JSON lines, whole or not at all."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_rows(path: Path) -> list[dict]:
+    """What `write_rows` wrote."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
 def write_json(path: Path, value) -> None:
     """Atomically write indented JSON with a newline at its end."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, default=plain) + "\n")

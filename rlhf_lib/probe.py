@@ -15,9 +15,9 @@ import torch
 
 from rlhf_lib.errors import KitError
 from rlhf_lib.labels.simulated import SimulatedLabeler, on_response
+from rlhf_lib.picks import Comparisons
 from rlhf_lib.policy import Policy
 from rlhf_lib.ppo import ScoreFn
-from rlhf_lib.reward import Comparisons
 from rlhf_lib.tasks import Queries, Task
 
 PAIRS = 64

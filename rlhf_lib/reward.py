@@ -6,7 +6,6 @@ import copy
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,11 +14,12 @@ from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification
 
 from rlhf_lib.errors import KitError
+from rlhf_lib.picks import Comparisons, encode_labels, split_by_query
 from rlhf_lib.policy import Policy, atomic_folder, prepare
 from rlhf_lib.profiles import RewardConfig
 from rlhf_lib.sampling import position_ids
 from rlhf_lib.states import pads_to_the_right, read_states
-from rlhf_lib.tasks import Queries, QueryStream, Task, left_pad, right_pad
+from rlhf_lib.tasks import Queries, QueryStream, Task
 from rlhf_lib.training import (
     Callback,
     TrainState,
@@ -142,79 +142,6 @@ def _final_norm_bias(body: nn.Module) -> nn.Parameter | None:
     """The bias of the body's last layer norm, or None."""
     norms = [getattr(body, name) for name in FINAL_NORMS if hasattr(body, name)]
     return getattr(norms[0], "bias", None) if norms else None
-
-
-# ---- labels ---------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Comparisons:
-    """Encoded four-way labels. Queries left-padded, responses right-padded.
-
-    query_ids, query_mask: [n, Q]; response_ids, response_mask: [n, 4, R]; best: [n] in 0..3.
-    """
-
-    query_ids: torch.Tensor
-    query_mask: torch.Tensor
-    response_ids: torch.Tensor
-    response_mask: torch.Tensor
-    best: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.best)
-
-    def rows(self, index) -> Comparisons:
-        """Some of the comparisons."""
-        return Comparisons(*(getattr(self, f)[index] for f in self.__dataclass_fields__))
-
-
-def encode_labels(rows: Sequence[dict], task: Task) -> tuple[Comparisons, dict[str, int]]:
-    """Plain label rows -> tensors, without repeats and without rows whose four responses are the same.
-
-    A row has `query` (text or token ids without pads), `responses` (four of the same) and `best` (0..3). Returns the
-    comparisons and how many were dropped, by reason. Raises KitError for a malformed row or if nothing is left.
-    """
-    seen, kept, dropped = set(), [], {"duplicate": 0, "all_equal": 0}
-    for number, row in enumerate(rows):
-        query, responses, best = _encode_row(row, number, task)
-        key = (query, responses, best)
-        if len(set(responses)) == 1:
-            dropped["all_equal"] += 1
-        elif key in seen:
-            dropped["duplicate"] += 1
-        else:
-            seen.add(key)
-            kept.append(key)
-    if not kept:
-        raise KitError(f"None of the {len(rows)} labels can be used (dropped: {dropped}); collect some first.")
-    query_ids, query_mask = left_pad([list(q) for q, _, _ in kept], task.text.query_length, task.pad_id)
-    flat = [list(r) for _, responses, _ in kept for r in responses]
-    shape = (len(kept), 4, task.text.response_length)
-    ids, mask = right_pad(flat, task.text.response_length, task.pad_id)
-    best = torch.tensor([b for _, _, b in kept])
-    return Comparisons(query_ids, query_mask, ids.view(shape), mask.view(shape), best), dropped
-
-
-def _encode_row(row: dict, number: int, task: Task) -> tuple[tuple, tuple, int]:
-    try:
-        query, responses, best = row["query"], row["responses"], row["best"]
-        encoded = [tuple(task.encode(x) if isinstance(x, str) else map(int, x)) for x in (query, *responses)]
-    except (KeyError, TypeError, ValueError) as error:
-        raise KitError(f"Label {number} is not a row of query, four responses and best ({error!r}); fix it.") from error
-    if len(responses) != 4 or isinstance(best, bool) or best not in (0, 1, 2, 3) or not all(encoded):
-        raise KitError(f"Label {number} must have a query, four non-empty responses and a best of 0 to 3; fix it.")
-    query = encoded[0][-task.text.query_length :]
-    return query, tuple(r[: task.text.response_length] for r in encoded[1:]), int(best)
-
-
-def split_by_query(data: Comparisons, share: float, seed: int) -> tuple[Comparisons, Comparisons]:
-    """Set aside about `share` of the queries, with all their comparisons: (train, held out). No query is in both."""
-    keys = [tuple(q[m].tolist()) for q, m in zip(data.query_ids, data.query_mask, strict=True)]
-    distinct = list(dict.fromkeys(keys))
-    order = torch.randperm(len(distinct), generator=torch.Generator().manual_seed(seed)).tolist()
-    held = {distinct[i] for i in order[: round(share * len(distinct))]}
-    is_held = torch.tensor([k in held for k in keys])
-    return data.rows(~is_held), data.rows(is_held)
 
 
 # ---- fitting --------------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ stands at its checkpoint, and the same call goes on from there later.
 """
 
 import copy
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -81,9 +80,9 @@ class Setting:
         asked, answered = self.folder / f"asked_{number}.jsonl", self.folder / f"labels_{number}.jsonl"
         if not answered.is_file():
             if not asked.is_file():
-                write_rows(asked, self.comparisons(number, policy, count))
-            write_rows(answered, self.ask(read_rows(asked), number, before))
-        return read_rows(answered)
+                manifest.write_rows(asked, self.comparisons(number, policy, count))
+            manifest.write_rows(answered, self.ask(manifest.read_rows(asked), number, before))
+        return manifest.read_rows(answered)
 
     def comparisons(self, number: int, policy: Policy, count: int) -> list[dict]:
         """``count`` comparisons. Four equal responses are shown to nobody, other texts take their place.
@@ -202,16 +201,3 @@ class Refits:
             self.waiting = True
             return StopTraining(str(news))
         return None
-
-
-# -- files --------------------------------------------------------------------------------------------------------
-
-
-def write_rows(path: Path, rows: list[dict]) -> None:
-    """JSON lines, whole or not at all."""
-    manifest.write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def read_rows(path: Path) -> list[dict]:
-    """What `write_rows` wrote."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

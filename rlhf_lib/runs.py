@@ -5,14 +5,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from rlhf_lib import manifest
+from rlhf_lib import collect, manifest
 from rlhf_lib.corpora.hub import HUB
 from rlhf_lib.parameters import named_values
 from rlhf_lib.policy import Policy, load_lm
 from rlhf_lib.profiles import get_profile
-from rlhf_lib.tasks import Task
+from rlhf_lib.tasks import Queries, Task
 
 HUB_PROFILES = ("gpt2", "gpt2-large")  # whose texts are the hub's where no corpus is named
 MOST_QUERIES = 200_000  # kept in memory; a longer run goes through them again, in another order
@@ -78,6 +79,13 @@ class TaskRun:
         path = Path(self.profile.model)
         inside = manifest.ROOT / path
         return str(inside) if not path.is_absolute() and inside.is_dir() else str(path)
+
+    def base_texts(self, queries: Queries) -> tuple[list[dict], dict]:
+        """Comparisons of the base's own samples, and what is measured of raw ones: entropy (nats), share penalised."""
+        raw = collect.sample_texts(self.base[0], queries, self.task, 11)
+        rows = collect.comparisons(self.base[0], queries, self.task, 12)
+        means = {name: float(np.mean([row[name] for row in raw])) for name in ("entropy", "penalised")}
+        return rows, means | {"comparisons": len(rows)}
 
     def _inputs(self, **more) -> dict:
         """What decides a result, for the cache: the base model and the corpus by content, the rest by value."""

@@ -25,6 +25,10 @@ from torch.nn import functional as F
 
 from rlhf_lib.policy import Policy
 
+# names of torch 2.13 and, before it, of 2.11
+gather_single = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+scatter_single = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+
 
 class Piece(nn.Parameter):
     """This rank's part of a split weight, [ceil(numel / ranks)], the last one padded with zeros."""
@@ -36,7 +40,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx, piece: torch.Tensor, shape: torch.Size) -> torch.Tensor:
         whole = piece.new_empty(dist.get_world_size() * len(piece))
-        dist.all_gather_single(whole, piece.detach())
+        gather_single(whole, piece.detach())
         return whole[: shape.numel()].view(shape)
 
     @staticmethod
@@ -44,7 +48,7 @@ class _Gather(torch.autograd.Function):
         ranks = dist.get_world_size()
         each = math.ceil(gradient.numel() / ranks)
         piece = gradient.new_empty(each)
-        dist.reduce_scatter_single(piece, F.pad(gradient.flatten(), (0, each * ranks - gradient.numel())))
+        scatter_single(piece, F.pad(gradient.flatten(), (0, each * ranks - gradient.numel())))
         return piece.div_(ranks), None
 
 

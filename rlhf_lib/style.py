@@ -4,7 +4,6 @@ A `StyleRun` names everything a result depends on; its methods make labels, rewa
 the run's cache, so that asking twice costs nothing and a killed training goes on.
 """
 
-import json
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -87,15 +86,10 @@ class StyleRun(TaskRun):
         count = min(NOISE_ROWS, 16 * self.profile.eval_prompts)
 
         def make(path: Path) -> None:
-            queries = self.queries(count, "train", 500)
-            raw = collect.sample_texts(self.base[0], queries, self.task, 11)
-            rows = collect.comparisons(self.base[0], queries, self.task, 12)
+            rows, measured = self.base_texts(self.queries(count, "train", 500))
             score = JUDGES[self.task_name][0]
             noise = simulated.calibrate_noise([[score(r) for r in row["responses"]] for row in rows], AGREEMENT)
-            manifest.write_json(path, {
-                "entropy": float(np.mean([r["entropy"] for r in raw])), "noise": noise,
-                "penalised": float(np.mean([r["penalised"] for r in raw])), "comparisons": len(rows),
-            })  # fmt: skip
+            manifest.write_json(path, measured | {"noise": noise})
 
         inputs = replace(self, seed=0)._inputs(rows=count, agreement=AGREEMENT)
         name = f"samples/{self.task_name}_base.json"
@@ -112,12 +106,11 @@ class StyleRun(TaskRun):
                 raise KitError(f"Only {len(rows)} of {total} comparisons could be made; set reward.labels to fewer.")
             noise, score = self.base_measures()["noise"], simulated.on_response(JUDGES[self.task_name][0])
             pool = [simulated.SimulatedLabeler(score, noise, 1000 * self.seed + k) for k in range(POOL)]
-            labeled = collect.label_offline(rows, pool)
-            manifest.write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in labeled))
+            manifest.write_rows(path, collect.label_offline(rows, pool))
 
         inputs = self._inputs(total=total, pool=POOL, agreement=AGREEMENT)
         path = manifest.cached(self.run_dir, f"samples/{self._name()}_labels.jsonl", inputs, make, LABEL_ROOMS)
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()][:count]
+        return manifest.read_rows(path)[:count]
 
     def _name(self, labels: int | None = None) -> str:
         return f"{self.task_name}_s{self.seed}" + (f"_{labels}" if labels is not None else "")

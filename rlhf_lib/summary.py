@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from rlhf_lib import collect, manifest, rounds, sft
@@ -100,18 +99,14 @@ class SummaryRun(TaskRun):
         count = min(NOISE_ROWS, 16 * self.profile.eval_prompts)
 
         def make(path: Path) -> None:
-            queries, sources = self.some_queries(count, "train", 500), self.sources(count, "train", 500)
-            raw = collect.sample_texts(self.base[0], queries, self.task, 11)
-            rows = collect.comparisons(self.base[0], queries, self.task, 12)
+            rows, measured = self.base_texts(self.some_queries(count, "train", 500))
+            sources = self.sources(count, "train", 500)
             noise = {}
             for kind, agreed in AGREEMENT.items():
                 score = summaries.summary_score(kind, sources)
                 points = [[score(row["query"], text) for text in row["responses"]] for row in rows]
                 noise[kind] = summaries.noise_for(points, agreed)
-            manifest.write_json(path, {
-                "entropy": float(np.mean([r["entropy"] for r in raw])), "noise": noise,
-                "penalised": float(np.mean([r["penalised"] for r in raw])), "comparisons": len(rows),
-            })  # fmt: skip
+            manifest.write_json(path, measured | {"noise": noise})
 
         inputs = replace(self, seed=0)._inputs(rows=count, agreement=AGREEMENT)
         name = f"samples/{self.task_name}_base.json"
@@ -199,7 +194,7 @@ class SummaryRun(TaskRun):
         plan = plan or self.plan()
         folder = self._policy_folder(model, plan, (), guesser)
         files = [folder / f"labels_{number}.jsonl" for number in range(plan.rounds)]
-        return [row | {"round": number} for number, file in enumerate(files) for row in rounds.read_rows(file)]
+        return [row | {"round": number} for number, file in enumerate(files) for row in manifest.read_rows(file)]
 
     def reward_model(self, model: str = "fine-tuned", plan: Plan | None = None, guesser: bool = False) -> RewardModel:
         """The last reward model that was fitted under a plan."""

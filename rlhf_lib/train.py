@@ -30,11 +30,12 @@ from rlhf_lib.labels.rowfiles import file_rows
 from rlhf_lib.memory import checkpoint_activations, enough_memory
 from rlhf_lib.metrics import MetricsWriter
 from rlhf_lib.parameters import named_values
+from rlhf_lib.picks import Comparisons, encode_labels, split_by_query
 from rlhf_lib.policy import Policy, load_lm, no_loading_report
 from rlhf_lib.ppo import train_ppo
 from rlhf_lib.profiles import TASKS, get_profile, resolve_kl_target
 from rlhf_lib.ranks import FirstDecides, RankCheckpointer, Ranks, load_common
-from rlhf_lib.reward import Comparisons, RewardModel, accuracy, encode_labels, fit_reward, split_by_query
+from rlhf_lib.reward import RewardModel, accuracy, fit_reward
 from rlhf_lib.runs import MOST_QUERIES
 from rlhf_lib.sft import fit_sft, summary_pairs, text_pairs
 from rlhf_lib.tasks import Queries, QueryStream, Task, build_queries

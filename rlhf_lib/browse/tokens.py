@@ -13,6 +13,7 @@ import traitlets
 from rlhf_lib.browse.html import number, table, token
 from rlhf_lib.browse.shown import Shown
 from rlhf_lib.labels.shown import as_html, visible
+from rlhf_lib.labels.theme import themed
 from rlhf_lib.plots.style import require_columns
 from rlhf_lib.plots.tokens import shade
 
@@ -112,7 +113,7 @@ if anywidget is not None:
         """
 
         _esm = HERE / "tokens.js"
-        _css = HERE / "tokens.css"
+        _css = themed(HERE / "tokens.css")
         episodes = traitlets.List().tag(sync=True)
         fields = traitlets.List().tag(sync=True)
         colour = traitlets.Unicode("advantage").tag(sync=True)  # the number that colours the tokens

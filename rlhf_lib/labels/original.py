@@ -22,7 +22,7 @@ FULL_STOP = 13  # what "." is in GPT-2's vocabulary
 
 
 def read_original(source: str | Path, decode: Callable[[list[int]], str] | None = None) -> tuple[list[dict], dict]:
-    """Rows `query, responses, best` without padding, as `reward.encode_labels` takes them, and what was dropped.
+    """Rows `query, responses, best` without padding, as `picks.encode_labels` takes them, and what was dropped.
 
     source: a file, or "hub:" and a path in the hub's copy ("hub:sentiment/offline_5k.json"). decode: GPT-2 token ids to
     text, for a model with another vocabulary; without it the rows hold token ids. Returns also the counts `rows`,

@@ -22,6 +22,7 @@ from rlhf_lib.labels import quality
 from rlhf_lib.labels.database import default_url, is_shared, parse_url
 from rlhf_lib.labels.panels import moving, panel_for, with_class
 from rlhf_lib.labels.session import Item, LabelSession
+from rlhf_lib.labels.theme import themed
 
 try:
     import anywidget
@@ -151,7 +152,7 @@ class Labeler:
     # ---- from here on: how it is done --------------------------------------------------------------------------
 
     def _make_widgets(self) -> None:
-        style = widgets.HTML(f"<style>{(HERE / 'labeler.css').read_text(encoding='utf-8')}</style>")
+        style = widgets.HTML(f"<style>{themed(HERE / 'labeler.css')}</style>")
         style.layout.display = "none"
         self.number = 0
         self.progress = widgets.HTML()

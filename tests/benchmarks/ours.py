@@ -10,10 +10,11 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 from work import COMPARISONS, EPOCHS, MICRO, MODELS, QUERY, RESPONSE, TEMPERATURE, VOCAB, serve, timed, token_rows
 
+from rlhf_lib.picks import Comparisons
 from rlhf_lib.policy import Policy, load_lm
 from rlhf_lib.ppo import SAMPLED, make_rollout, ppo_update
 from rlhf_lib.profiles import PPOConfig, RewardConfig, TextConfig
-from rlhf_lib.reward import Comparisons, RewardModel, _reward_step
+from rlhf_lib.reward import RewardModel, _reward_step
 from rlhf_lib.tasks import Queries, QueryStream, Task
 from rlhf_lib.training import TrainState, make_adam, settings
 

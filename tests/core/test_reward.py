@@ -12,17 +12,16 @@ from core_models import STYLE, TEXTS, tiny_lm, tiny_tokenizer
 from transformers import AutoModelForSequenceClassification
 
 from rlhf_lib.errors import KitError
+from rlhf_lib.picks import encode_labels, split_by_query
 from rlhf_lib.policy import Policy
 from rlhf_lib.profiles import RewardConfig
 from rlhf_lib.reward import (
     RewardModel,
     accuracy,
     comparison_scores,
-    encode_labels,
     fit_reward,
     four_way_loss,
     normalise,
-    split_by_query,
 )
 from rlhf_lib.tasks import QueryStream, build_queries
 

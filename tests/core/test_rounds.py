@@ -86,7 +86,7 @@ def test_batched_retrains_from_the_start_on_all_labels(make, tmp_path):
     labelers = Labelers()
     setting = make(tmp_path / "a", labelers)
     policy = train(setting, Plan("batched", 24, 2))
-    rows = [row for number in (0, 1) for row in rounds.read_rows(tmp_path / "a" / f"labels_{number}.jsonl")]
+    rows = [row for number in (0, 1) for row in manifest.read_rows(tmp_path / "a" / f"labels_{number}.jsonl")]
     alone = make(tmp_path / "b", Labelers())
     assert torch.equal(weights(policy), weights(alone.train("ppo_0", alone.fit(0, rows).score)))
     assert rounds.last_training(tmp_path / "a", Plan("batched", 24, 2)).name == "ppo_1"

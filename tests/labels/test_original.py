@@ -127,9 +127,10 @@ def test_the_reward_model_is_fitted_to_the_files_rows(tmp_path, rows):
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
+    from rlhf_lib.picks import encode_labels, split_by_query
     from rlhf_lib.policy import Policy, prepare
     from rlhf_lib.profiles import RewardConfig, TextConfig
-    from rlhf_lib.reward import encode_labels, fit_reward, split_by_query
+    from rlhf_lib.reward import fit_reward
     from rlhf_lib.tasks import Queries, Task
 
     class Ids:  # what a task needs of a tokenizer when the labels are token ids

@@ -13,8 +13,8 @@ from rlhf_lib import probe as probes  # noqa: E402
 from rlhf_lib.errors import KitError  # noqa: E402
 from rlhf_lib.labels.store import LabelStore  # noqa: E402
 from rlhf_lib.monitors import Monitor  # noqa: E402
+from rlhf_lib.picks import Comparisons  # noqa: E402
 from rlhf_lib.policy import Policy  # noqa: E402
-from rlhf_lib.reward import Comparisons  # noqa: E402
 from rlhf_lib.tasks import Queries  # noqa: E402
 from rlhf_lib.training import StopTraining  # noqa: E402
 from tests.core.core_models import tiny_lm  # noqa: E402
