@@ -267,7 +267,10 @@ def shown(value, unit: str) -> str:
         return ", ".join(shown(item, unit) for item in value)
     if isinstance(value, str):
         return value
-    return f"{100 * value:.1f}%" if unit == "%" else f"{value:.3g}{' ' + unit if unit else ''}"
+    if unit == "%":
+        return f"{100 * value:.1f}%"
+    number = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"  # 60,000, not 6e+04
+    return f"{number} {unit}" if unit else number
 
 
 def cells(row: dict) -> list[str]:

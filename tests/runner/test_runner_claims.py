@@ -233,3 +233,11 @@ def test_a_missing_folder_is_one_sentence(tmp_path):
 )
 def test_slugs(model, name):
     assert claims.slug(model) == name
+
+
+def test_numbers_read_as_people_write_them():
+    assert claims.shown(60_000, "labels") == "60,000 labels"
+    assert claims.shown([0.88, 0.5], "%") == "88.0%, 50.0%"
+    assert claims.shown(-1234.5, "") == "-1,234"
+    assert claims.shown(3.14159, "nats") == "3.14 nats"
+    assert claims.shown(None, "%") == "–"
