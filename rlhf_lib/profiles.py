@@ -218,7 +218,7 @@ def _tiny() -> Profile:
     # at 1.5e-4 ten updates spent the KL that a hundred were to have; slower, more score came of it in trial runs
     style = replace(ppo, episodes=9_600, lr=8e-5)
     # three and a half nats leave little for noise: slower and longer, against a penalty that bites from the start. As
-    # long at 5e-5 and 0.15 one seed of three diverged; 2, not 4, passes or batches of 128 lost a point or three
+    # long at 5e-5 and 0.15 one seed of three diverged; 2 passes instead of 4 lost one point on it, batches of 128 four
     slow = replace(ppo, episodes=25_600, lr=4e-5, kl_coef=0.2)
     few_refits = CollectConfig(refits=4)  # minutes: every re-fit costs one
     return Profile(
