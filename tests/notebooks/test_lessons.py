@@ -122,6 +122,8 @@ def test_every_exercise_has_a_check_and_a_folded_solution(path):
     assert len(folded) == len(found)
     for cell, (check, variable) in zip(folded, found, strict=True):
         assert cell["metadata"]["jupyter"]["source_hidden"], "a solution is folded"
+        (asks,) = [c for c in cells_of(path) if f"def {check}(" in source(c)]
+        assert asks["metadata"]["jupyter"]["source_hidden"], "a check is folded, because it holds the answer"
         assert re.search(rf"(?m)^{variable} = ", source(cell)) and f"assert {check}({variable})" in source(cell)
 
 
