@@ -199,7 +199,7 @@ def sign_flip(data: pd.DataFrame, pulls: pd.DataFrame | None = None, colours: di
     """
     require_columns(data, ["episodes", "metric", "value", "run"], "sign_flip")
     metrics = list(dict.fromkeys(data["metric"]))
-    figure, axes = _wrapped_panels(len(metrics), width=4.2)
+    figure, axes = _wrapped_panels(len(metrics), width=4.2, height=3.3)
     reasons = [] if pulls is None else list(dict.fromkeys(pulls["reason"]))
     colours = colours_for(data["run"]) | (colours or {})
     styles = dict(zip(reasons, sns.color_palette("dark", max(len(reasons), 1)), strict=False))
@@ -213,14 +213,14 @@ def sign_flip(data: pd.DataFrame, pulls: pd.DataFrame | None = None, colours: di
                 row.episodes, color=styles[row.reason], linestyle="--", linewidth=1.2, label=f"pulled: {row.reason}"
             )
         axis.set(xlabel="episodes", ylabel=metric)
-    figure_legend(figure, axes)
+    figure_legend(figure, axes, ncols=3)
     return figure
 
 
-def _wrapped_panels(count: int, width: float = 3.3):
+def _wrapped_panels(count: int, width: float = 3.3, height: float = 2.8):
     """A figure and its `count` axes, two or three a row: in one row of five the words get too small."""
     columns = count if count <= 3 else 2 if count == 4 else 3
-    figure, axes = new_figure(-(-count // columns), columns, width=width, height=2.8)
+    figure, axes = new_figure(-(-count // columns), columns, width=width, height=height)
     for axis in axes.ravel()[count:]:
         axis.remove()
     return figure, axes.ravel()[:count]
