@@ -44,7 +44,7 @@ def text_table(frame: pd.DataFrame) -> str:
     The alignment stands in the cells, because Jupyter takes a Styler's own style sheet out of notebooks it did not run.
     Show it with `IPython.display.HTML(...)`.
     """
-    lines = ['<table style="width:100%;border-collapse:collapse"><thead><tr>']
+    lines = ['<table style="table-layout:auto;width:100%;border-collapse:collapse"><thead><tr>']
     lines += [_head_cell(str(head), "#bbbbbb") for head in (frame.index.name or "", *frame.columns)]
     lines.append("</tr></thead><tbody>")
     for row in frame.itertuples():
