@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,12 +39,37 @@ def open_samples(samples: str, runs: list) -> pd.DataFrame:
     if samples:
         rows = baselines.with_baselines(read_samples(samples))
     else:
-        rows = pd.concat([run.samples() for run in runs], ignore_index=True)
+        rows = pd.concat(_made(runs), ignore_index=True)
         firsts = {run.task_name: run for run in reversed(runs)}
         parts = [run.with_baselines(rows[rows["task"] == task]) for task, run in sorted(firsts.items())]
         rows = pd.concat(parts, ignore_index=True)
     rows = rows.assign(summary=summaries(rows))
     return rows.sort_values(["task", "query_id"], kind="stable", ignore_index=True)
+
+
+class _Counting(io.TextIOBase):
+    """Hands on what is printed, and counts the lines that say of something that it was made before."""
+
+    def __init__(self, out):
+        self.out, self.held, self.reused = out, "", 0
+
+    def write(self, text: str) -> int:
+        *lines, self.held = (self.held + text).split("\n")
+        for line in lines:
+            if "not made again" in line:
+                self.reused += 1
+            else:
+                self.out.write(line + "\n")
+        return len(text)
+
+
+def _made(runs: list) -> list[pd.DataFrame]:
+    """Every run's samples. What was made before is told in one line, and not in one a model."""
+    with contextlib.redirect_stdout(_Counting(sys.stdout)) as told:
+        made = [run.samples() for run in runs]
+    if told.reused:
+        print(f"{told.reused} models and files of samples were made before from the same inputs and are used again.")
+    return made
 
 
 def recorded() -> pd.DataFrame | None:

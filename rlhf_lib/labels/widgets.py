@@ -159,7 +159,7 @@ class Labeler:
         self.said = with_class(widgets.HTML(), "rlhf-said")
         self.quality = with_class(widgets.HTML(), "rlhf-quality")
         self.body = widgets.VBox()
-        note = "A note, for the flag or the cord (may stay empty)"
+        note = "A note for a flag or the cord"
         self.note = widgets.Text(placeholder=note, continuous_update=False)
         self.note.layout.flex = "1 1 14rem"
         names = {"undo": "Undo (u)", "skip": "Skip (s)", "flag": "Flag (f)", "andon": "Stop the line (!)"}

@@ -14,7 +14,7 @@ from rlhf_lib.plots.summaries import (
     rouge_against_preference,
     rouge_bars,
 )
-from rlhf_lib.plots.tables import samples_along_training, samples_side_by_side
+from rlhf_lib.plots.tables import samples_along_training, samples_side_by_side, text_table
 from rlhf_lib.plots.tokens import credit_under_tokens, tokens_on_text
 from rlhf_lib.plots.training import (
     calibration_plot,
@@ -32,5 +32,5 @@ __all__ = [
     "likelihood_against_score", "lines_by_panel", "novelty_figure", "ordered", "ppo_curves", "preference_by_labels",
     "preference_matrix", "probe_effect", "reward_accuracy_by_labels", "reward_kl_frontier", "rouge_against_preference",
     "rouge_bars", "samples_along_training", "samples_side_by_side", "save_figure", "sign_flip", "strategies_by_budget",
-    "tokens_on_text",
+    "text_table", "tokens_on_text",
 ]  # fmt: skip

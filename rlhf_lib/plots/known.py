@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from rlhf_lib.plots.style import (
     PUBLISHED_MARK,
@@ -33,6 +34,8 @@ def lines_by_panel(data: pd.DataFrame, x: str, y: str, xlabel: str, ylabel: str,
             axis.errorbar(rows[x], rows[y], yerr=lengths, fmt="o-" if marks else "-", markersize=4.5, linewidth=1.4,
                           markerfacecolor=face, capsize=2, color=colours[run], label=run)  # fmt: skip
         axis.set(xlabel=xlabel, ylabel=ylabel, title=panel)
+        if inside[x].max() >= 1e5:  # 2M, not 2.0 and a "1e6" in the corner
+            axis.xaxis.set_major_formatter(EngFormatter(sep=""))
     figure_legend(figure, axes)
     return figure
 

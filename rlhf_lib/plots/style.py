@@ -82,10 +82,12 @@ def task_title(task: str) -> str:
 class NotebookFigure(Figure):
     """A figure that a notebook shows by itself, without pyplot's list of open figures (shown once, then let go)."""
 
-    def _repr_png_(self) -> bytes:
+    alt = ""  # what it shows, in words: `save_figure` sets it, and the notebook keeps it beside the picture
+
+    def _repr_png_(self):
         buffer = io.BytesIO()
         self.savefig(buffer, format="png", dpi=90, metadata={"Software": None})
-        return buffer.getvalue()
+        return (buffer.getvalue(), {"alt": self.alt}) if self.alt else buffer.getvalue()
 
 
 def new_figure(rows: int = 1, columns: int = 1, width: float = 4.4, height: float = 3.3, **subplots):
@@ -145,7 +147,7 @@ def save_figure(figure: Figure, data, path_stem: str | os.PathLike, alt: str) ->
     """
     if not alt.strip():
         raise KitError(f"The figure {path_stem} has no alt text: say in a sentence what it shows.")
-    stem = Path(path_stem)
+    stem, figure.alt = Path(path_stem), alt.strip()
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
         with matplotlib.rc_context({"svg.hashsalt": stem.name, "svg.fonttype": "path"}):

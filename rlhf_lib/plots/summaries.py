@@ -190,7 +190,15 @@ def rouge_against_preference(data: pd.DataFrame) -> Figure:
             ylabel="preferred to the reference" if labeler == labelers[0] else "",
         )
     figure_legend(figure, axes)
+    _head_with_task(figure, data)
     return figure
+
+
+def _head_with_task(figure: Figure, data: pd.DataFrame) -> None:
+    """The task over all panels, where the rows are of a single one and say so."""
+    tasks = list(dict.fromkeys(data.get("task", [])))
+    if len(tasks) == 1:
+        figure.suptitle(task_title(tasks[0]))
 
 
 def labeler_title(labeler: str) -> str:
@@ -230,6 +238,7 @@ def preference_matrix(data: pd.DataFrame) -> Figure:
         axis.grid(visible=False)
         axis.set_xticks(axis.get_xticks(), models, rotation=40, ha="right", rotation_mode="anchor")
         axis.tick_params(axis="y", rotation=0)
+    _head_with_task(figure, data)
     return figure
 
 

@@ -14,14 +14,14 @@ def samples_side_by_side(samples: pd.DataFrame, limit: int = 5, query_characters
 
     `samples` are sample rows (`rlhf_lib.samples`): `query_id, query, model, response`, optional `reference`. Long
     prompts are cut to `query_characters` and say so; `response_truncated` is shown where there is one. Every text is
-    escaped: samples are never read as HTML.
+    escaped: samples are never read as HTML. A reference that stands among the models gets no second column.
     Show it with `IPython.display.HTML(...)`.
     """
     require_columns(samples, ["query_id", "query", "model", "response"], "samples_side_by_side")
     if "response_truncated" in samples:
         samples = samples.assign(response=samples["response_truncated"].fillna(samples["response"]))
     models = ordered(samples["model"])
-    has_reference = "reference" in samples and samples["reference"].notna().any()
+    has_reference = "reference" not in models and "reference" in samples and samples["reference"].notna().any()
     heads = ["prompt"] + (["reference"] if has_reference else []) + models
     lines = ['<table style="table-layout:fixed;width:100%;border-collapse:collapse">', "<thead><tr>"]
     colours = colours_for(models) | {"prompt": "#ffffff", "reference": "#000000"}
@@ -29,11 +29,27 @@ def samples_side_by_side(samples: pd.DataFrame, limit: int = 5, query_characters
     lines.append("</tr></thead><tbody>")
     for _, rows in list(samples.groupby("query_id", sort=False))[:limit]:
         first = rows.iloc[0]
-        cells = [_shortened(str(first["query"]), query_characters)]
+        cells = [_shortened(str(first["query"]).strip(), query_characters)]
         cells += [_text(first["reference"])] if has_reference else []
         by_model = rows.drop_duplicates("model").set_index("model")["response"]
         cells += [_text(by_model.get(model)) for model in models]
         lines.append("<tr>" + "".join(_body_cell(cell) for cell in cells) + "</tr>")
+    lines.append("</tbody></table>")
+    return "\n".join(lines)
+
+
+def text_table(frame: pd.DataFrame) -> str:
+    """HTML table of a frame with its texts at the left, as words are read; values are escaped, floats have 2 digits.
+
+    The alignment stands in the cells, because Jupyter takes a Styler's own style sheet out of notebooks it did not run.
+    Show it with `IPython.display.HTML(...)`.
+    """
+    lines = ['<table style="table-layout:auto;width:100%;border-collapse:collapse"><thead><tr>']
+    lines += [_head_cell(str(head), "#bbbbbb") for head in (frame.index.name or "", *frame.columns)]
+    lines.append("</tr></thead><tbody>")
+    for row in frame.itertuples():
+        cells = [f"{value:.2f}" if isinstance(value, float) and value == value else _text(value) for value in row]
+        lines.append("<tr>" + "".join(_body_cell(cell, "break-word") for cell in cells) + "</tr>")
     lines.append("</tbody></table>")
     return "\n".join(lines)
 
@@ -63,8 +79,8 @@ def samples_along_training(rows: pd.DataFrame, prompt_words: int = 10) -> str:
 
 
 def _text(value) -> str:
-    """A cell's text; a dash where there is none."""
-    return "–" if value is None or value != value else str(value)
+    """A cell's text without the blanks around it, which are a token's and no reader's; a dash where there is none."""
+    return "–" if value is None or value != value else str(value).strip()
 
 
 def _shortened(text: str, characters: int) -> str:
@@ -80,9 +96,9 @@ def _head_cell(name: str, colour: str) -> str:
     )
 
 
-def _body_cell(text: str) -> str:
+def _body_cell(text: str, wrap: str = "anywhere") -> str:
     """One escaped text with its line breaks kept."""
     return (
-        '<td style="text-align:left;vertical-align:top;white-space:pre-wrap;overflow-wrap:anywhere;'
+        f'<td style="text-align:left;vertical-align:top;white-space:pre-wrap;overflow-wrap:{wrap};'
         f'border-bottom:1px solid #ddd">{html.escape(text)}</td>'
     )

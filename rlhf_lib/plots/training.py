@@ -72,10 +72,10 @@ def ppo_curves(metrics: pd.DataFrame, kl_target: float | None = None, kl_band: f
     panels = [name for name in PPO_PANELS if name in metrics.columns]
     if not panels:
         raise KitError(f"The figure ppo_curves needs at least one of the columns {', '.join(PPO_PANELS)}.")
-    figure, axes = new_figure(1, len(panels), width=3.3, height=2.8)
+    figure, axes = _wrapped_panels(len(panels))
     runs = metrics.assign(run=metrics.get("run", "this run"))
     colours = colours_for(runs["run"])
-    for axis, name in zip(axes[0], panels, strict=True):
+    for axis, name in zip(axes, panels, strict=True):
         for run, rows in runs.groupby("run", sort=False):
             axis.plot(rows[x], rows[name], color=colours[run], label=run, linewidth=1.5)
         axis.set(xlabel=x, ylabel=PPO_PANELS[name])
@@ -190,28 +190,40 @@ def calibration_plot(data: pd.DataFrame) -> Figure:
     return figure
 
 
-def sign_flip(data: pd.DataFrame, pulls: pd.DataFrame | None = None) -> Figure:
+def sign_flip(data: pd.DataFrame, pulls: pd.DataFrame | None = None, colours: dict | None = None) -> Figure:
     """The sign-flip bug: each metric against episodes for the right and the flipped run, and where a cord was pulled.
 
     Columns: `episodes, metric, value, run`; `metric` is the axis label of its panel, with the unit. `pulls` has
-    `episodes, reason`, drawn as upright lines.
+    `episodes, reason`, drawn as upright lines. `colours`: one a run, where several runs are of one kind; a run whose
+    name ends in "recorded" is drawn dashed.
     """
     require_columns(data, ["episodes", "metric", "value", "run"], "sign_flip")
     metrics = list(dict.fromkeys(data["metric"]))
-    figure, axes = new_figure(1, len(metrics), width=3.7)
+    figure, axes = _wrapped_panels(len(metrics), width=4.2, height=3.3)
     reasons = [] if pulls is None else list(dict.fromkeys(pulls["reason"]))
-    colours = colours_for(data["run"])
+    colours = colours_for(data["run"]) | (colours or {})
     styles = dict(zip(reasons, sns.color_palette("dark", max(len(reasons), 1)), strict=False))
-    for axis, metric in zip(axes[0], metrics, strict=True):
+    for axis, metric in zip(axes, metrics, strict=True):
         for run, rows in data[data["metric"] == metric].groupby("run", sort=False):
-            axis.plot(rows["episodes"], rows["value"], color=colours[run], label=run, linewidth=1.6)
+            old = run.endswith("recorded")
+            axis.plot(rows["episodes"], rows["value"], color=colours[run], label=run,
+                      linestyle="--" if old else "-", linewidth=1.4 if old else 2.4)  # fmt: skip
         for row in [] if pulls is None else pulls.itertuples():
             axis.axvline(
                 row.episodes, color=styles[row.reason], linestyle="--", linewidth=1.2, label=f"pulled: {row.reason}"
             )
         axis.set(xlabel="episodes", ylabel=metric)
-    figure_legend(figure, axes)
+    figure_legend(figure, axes, ncols=3)
     return figure
+
+
+def _wrapped_panels(count: int, width: float = 3.3, height: float = 2.8):
+    """A figure and its `count` axes, two or three a row: in one row of five the words get too small."""
+    columns = count if count <= 3 else 2 if count == 4 else 3
+    figure, axes = new_figure(-(-count // columns), columns, width=width, height=height)
+    for axis in axes.ravel()[count:]:
+        axis.remove()
+    return figure, axes.ravel()[:count]
 
 
 def _by_task(data: pd.DataFrame):

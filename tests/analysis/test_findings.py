@@ -56,6 +56,20 @@ def test_somebodys_own_samples_get_their_baselines(tmp_path):
     assert set(compared["choice"]) <= {"a", "b", "tie"} and len(compared) == 6
 
 
+def test_what_was_made_before_is_told_in_one_line(capsys):
+    class Run:
+        task_name = "cnndm"
+
+        def samples(self):
+            print("models/a: made before from the same inputs, not made again (12).\n4 updates, about 1 s")
+            print("samples/b: made before from the same inputs, not made again (34).")
+            return pd.DataFrame({"model": ["a"]})
+
+    assert len(findings._made([Run()])) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "4 updates, about 1 s" and told[1].startswith("2 models and files") and len(told) == 2
+
+
 def test_an_unknown_task_is_refused(tmp_path):
     with pytest.raises(KitError, match="no summary task 'sentiment'"):
         findings.summary_runs(tmp_path, "smoke", "", "", [1], "cnndm, sentiment")

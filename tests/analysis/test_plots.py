@@ -149,6 +149,36 @@ def test_samples_are_escaped():
     assert page.count("<tr>") == 2 and "more characters" in page
 
 
+def test_a_reference_among_the_models_has_one_column():
+    rows = made_up.sample_rows()
+    own = rows.drop_duplicates("query_id").assign(model="reference")
+    page = plots.samples_side_by_side(pd.concat([rows.assign(reference="words"), own]), limit=1)
+    assert page.count(">reference<") == 1
+
+
+def test_words_stand_at_the_left_and_are_escaped():
+    frame = pd.DataFrame({"text": [" <b>bold</b>", None], "points": [1.234, 2.0]}, index=["one", "two"])
+    page = plots.text_table(frame)
+    assert page.count("<tr>") == 3 and page.count("text-align:left") == 9
+    assert ">&lt;b&gt;bold&lt;/b&gt;<" in page and ">–<" in page and ">1.23<" in page
+
+
+def test_a_shown_figure_carries_its_words(tmp_path):
+    figure = plots.copy_density(made_up.density())
+    plots.save_figure(figure, made_up.density(), tmp_path / "x", " Words. ")
+    picture, beside = figure._repr_png_()
+    assert picture.startswith(b"\x89PNG") and beside == {"alt": "Words."}
+
+
+@pytest.mark.parametrize("count, rows, columns", [(1, 1, 1), (3, 1, 3), (4, 2, 2), (5, 2, 3)])
+def test_many_panels_are_wrapped(count, rows, columns):
+    metrics = [f"metric {k}" for k in range(count)]
+    data = pd.DataFrame({"episodes": 1, "metric": metrics, "value": 1.0, "run": "this run"})
+    figure = plots.sign_flip(data, colours={"this run": "#0072B2"})
+    assert len(figure.axes) == count
+    assert figure.axes[0].get_gridspec().get_geometry() == (rows, columns)
+
+
 def test_a_notebook_can_show_a_figure_once():
     from matplotlib import pyplot
 

@@ -14,6 +14,7 @@ from rlhf_lib.notebook_rules import MAX_CELL_LINES, NOTEBOOKS, source
 LESSONS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 LINK = re.compile(r"\]\(([^)\s#]+\.ipynb)(?:#([^)\s]+))?\)")
 NOT_YET = "Not answered yet."
+WIDEST_LINE = 112  # characters that JupyterLab shows in one line on a laptop's screen
 lessons = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 
 
@@ -122,6 +123,8 @@ def test_every_exercise_has_a_check_and_a_folded_solution(path):
     assert len(folded) == len(found)
     for cell, (check, variable) in zip(folded, found, strict=True):
         assert cell["metadata"]["jupyter"]["source_hidden"], "a solution is folded"
+        (asks,) = [c for c in cells_of(path) if f"def {check}(" in source(c)]
+        assert asks["metadata"]["jupyter"]["source_hidden"], "a check is folded, because it holds the answer"
         assert re.search(rf"(?m)^{variable} = ", source(cell)) and f"assert {check}({variable})" in source(cell)
 
 
@@ -134,6 +137,25 @@ def test_outputs_were_made_before_the_answers(path):
             assert output.get("name") != "stderr", f"a warning is committed: {text[:120]}"
             if "exercise-check" in cell["metadata"].get("tags", []):
                 assert text.strip() == NOT_YET
+
+
+@lessons
+def test_printed_lines_fit_the_page(path):
+    """JupyterLab breaks a printed line in the middle of a word; no dict is printed raw, and no path of this machine."""
+    for cell in cells_of(path):
+        printed = "".join(t for o in cell.get("outputs", []) for t in o.get("text", []))
+        for line in printed.splitlines():
+            assert len(line) <= WIDEST_LINE, f"{cell['id']}: {line[:60]}"
+            assert not line.startswith("{") and not re.search(r"/(?:work|tmp|home|root|Users)/", line), line[:60]
+
+
+@lessons
+def test_figures_have_words(path):
+    """Every picture in an output has its alt text beside it."""
+    for cell in cells_of(path):
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                assert output["metadata"].get("image/png", {}).get("alt"), f"{cell['id']}: a figure without words"
 
 
 @lessons
