@@ -18,7 +18,7 @@ from rlhf_lib.known import MAIN_KL, SOURCES, KnownRun
 from rlhf_lib.style_sweep import RECORDED
 
 KLS = (2.0, 4.0, 8.0, 12.0, 20.0)  # targets, nats of the paper
-FAR_KL = 20.0  # where over-optimisation is looked for
+FAR_KL = 20.0
 BASE_EACH = 32  # base samples a prompt in the recorded optimum; a core run takes 4
 SHOWN_PROMPTS = 12  # whose samples are kept for reading
 KEPT = ("episodes", "objective/kl", "objective/score", "objective/kl_coef", "objective/entropy",
@@ -41,11 +41,15 @@ PUBLISHED_BY_EPISODES = {  # at KL 8
 
 
 def cells(seeds: int) -> Iterator[tuple[str, float | None, int]]:
-    """(source, KL target, seed) of every policy, those of the claims first: all seeds at 8, at 20, then the rest."""
+    """(source, KL target, seed) of every policy: all seeds at 8, at 20, without a penalty (None), then the rest.
+
+    The small set's policies without a penalty are those in which over-optimisation is looked for.
+    """
     every = range(1, seeds + 1)
     yield from ((source, MAIN_KL, seed) for seed in every for source in SOURCES)
     yield ("direct", None, 1)
     yield from (("small", FAR_KL, seed) for seed in every)
+    yield from (("small", None, seed) for seed in every)
     done = {(source, MAIN_KL) for source in SOURCES} | {("small", FAR_KL)}
     yield from ((source, kl, 1) for kl in KLS for source in SOURCES if (source, kl) not in done)
 
@@ -93,7 +97,7 @@ def record(run_dir: Path, profile: str, rows: pd.DataFrame, folder: Path = RECOR
     few = [f"q{i}" for i in range(SHOWN_PROMPTS)]
     shown = samples[samples["query_id"].isin(few) & (samples["seed"] == 1)]
     first = base[base["query_id"].isin(few)].drop_duplicates("query_id").assign(source="base", target=0.0)
-    numbers = ["source", "target", "seed", "query_id", "kl", "true", "proxy", "base_logprob"]
+    numbers = ["source", "target", "seed", "query_id", "penalised", "kl", "true", "proxy", "base_logprob"]
     rows.to_json(folder / "known_sweep.json", orient="records", indent=1)
     _small(samples[numbers]).to_parquet(folder / "known_scores.parquet", index=False)
     _small(curves_of(run_dir, profile, rows, **where)).to_parquet(folder / "known_curves.parquet", index=False)
@@ -199,16 +203,15 @@ def reward_counts(scores: pd.DataFrame, rows: pd.DataFrame, source: str, kl: flo
 
 
 def excess(
-    curves: pd.DataFrame, rows: pd.DataFrame, source: str = "small", target: float = FAR_KL, width: int = 640
+    curves: pd.DataFrame, rows: pd.DataFrame, source: str = "small", target: float | None = None, width: int = 640
 ) -> pd.DataFrame:
-    """Proxy and true reward along the runs to a far KL, both in the base's units: `episodes, kl, proxy, true`.
+    """Proxy and true reward along runs, both in the base's units: `episodes, kl, proxy, true`.
 
-    Seeds and `width` episodes are averaged.
+    target: the runs' KL target, None for those without a penalty. Seeds and `width` episodes are averaged.
     """
     parts = []
-    mine = curves[(curves["source"] == source) & (curves["target"] == target)]
-    for seed, run in mine.groupby("seed"):
-        row = rows[(rows["source"] == source) & (rows["target"] == target) & (rows["seed"] == seed)].iloc[0]
+    for seed, run in policies(curves, source, target).groupby("seed"):
+        row = policies(rows[rows["seed"] == seed], source, target).iloc[0]
         parts.append(pd.DataFrame({
             "bin": np.ceil(run["episodes"] / width), "episodes": run["episodes"], "kl": run["objective/kl"],
             "proxy": frontier.standardised(run["objective/score"], row["proxy_base"], row["proxy_base_std"]),
@@ -217,11 +220,17 @@ def excess(
     return pd.concat(parts).groupby("bin").mean().reset_index(drop=True)
 
 
-def gap_counts(scores: pd.DataFrame, rows: pd.DataFrame, target: float, source: str = "small") -> pd.DataFrame:
+def policies(frame: pd.DataFrame, source: str, target: float | None) -> pd.DataFrame:
+    """The rows of one source at one KL target, None for the policies without a penalty."""
+    aimed = frame["target"].isna() if target is None else frame["target"] == target
+    return frame[(frame["source"] == source) & aimed]
+
+
+def gap_counts(scores: pd.DataFrame, rows: pd.DataFrame, target: float | None, source: str = "small") -> pd.DataFrame:
     """Proxy minus true reward, both in the base's units, of every sample at one target, as counts for `rates`."""
     parts = []
-    for row in rows[(rows["source"] == source) & (rows["target"] == target)].itertuples():
-        mine = scores[(scores["source"] == source) & (scores["target"] == target) & (scores["seed"] == row.seed)]
+    for row in policies(rows, source, target).itertuples():
+        mine = policies(scores[scores["seed"] == row.seed], source, target)
         proxy = frontier.standardised(mine["proxy"], row.proxy_base, row.proxy_base_std)
         parts.append(mine.assign(gap=proxy - frontier.standardised(mine["true"], row.true_base, row.true_base_std)))
     gaps = pd.concat(parts).assign(task="sentiment", model=source)
@@ -230,7 +239,7 @@ def gap_counts(scores: pd.DataFrame, rows: pd.DataFrame, target: float, source: 
 
 def measures(rows: pd.DataFrame, scores: pd.DataFrame, base: pd.DataFrame) -> dict[str, dict]:
     """What the claims `known.*` are held against, as far as the sweep has the policies that each needs."""
-    have = set(zip(rows["source"], rows["target"], strict=True))
+    have = {(source, None if pd.isna(target) else target) for source, target in rows[["source", "target"]].to_numpy()}
     found, kl = {}, rows.loc[rows["target"] == MAIN_KL, "kl_target"].mean()
     moved = {s: reward_counts(scores, rows, s, kl) for s in SOURCES if (s, MAIN_KL) in have}
     found |= {f"known.reward_at_kl.{source}": rates.rate(counted) for source, counted in moved.items()}
@@ -242,13 +251,14 @@ def measures(rows: pd.DataFrame, scores: pd.DataFrame, base: pd.DataFrame) -> di
         seeds = found["known.reward_at_kl.direct"]["seeds"]  # the optimum has no training, so any number of seeds
         best = frontier.optimum_at(base_rewards(base), kl)
         found["known.reward_at_kl.optimum"] = {**best._asdict(), "n": base["query_id"].nunique(), "seeds": seeds}
-    if {("small", MAIN_KL), ("small", FAR_KL)} <= have:
-        early, final = gap_counts(scores, rows, MAIN_KL), gap_counts(scores, rows, FAR_KL)
+    if {("small", MAIN_KL), ("small", None)} <= have:
+        early, final = gap_counts(scores, rows, MAIN_KL), gap_counts(scores, rows, None)
         found |= {"known.proxy_minus_true.early": rates.rate(early), "known.proxy_minus_true.final": rates.rate(final)}
         found["known.proxy_minus_true.final - known.proxy_minus_true.early"] = rates.difference(final, early)
-    free = scores[scores["target"].isna() & (scores["source"] == "direct")].assign(task="sentiment", model="free")
+    free = policies(scores, "direct", None).assign(task="sentiment", model="free")
     if len(free):
-        found["known.beta_0.positive_share"] = rates.rate(rates.counts(free, free["true"] > 0))
+        judged = free[~free["penalised"]]  # the others' score is the penalty, whatever they say
+        found["known.beta_0.positive_share"] = rates.rate(rates.counts(judged, judged["true"] > 0))
         drop = rows["base_logprob_base"].mean() - free["base_logprob"]
         found["known.beta_0.loglik_drop"] = rates.rate(rates.counts(free, drop))
     return found

@@ -189,16 +189,19 @@ def test_measures_of_a_sweep_by_hand():
     rows, scores = made_up_sweep()
     small = rows.assign(source="small", kl_target=1.0, base_logprob_base=-1.3)
     theirs = scores.assign(source="small", proxy=np.where(scores["target"] == 20.0, 6.0, 2.0), base_logprob=-1.5)
+    theirs["target"] = theirs["target"].replace(20.0, np.nan)  # without a penalty
+    small["target"] = small["target"].replace(20.0, np.nan)
     rows = pd.concat([rows.assign(kl_target=1.0, base_logprob_base=-1.3), small])
     own = scores.assign(true=scores["true"] + 0.25, proxy=0.0, base_logprob=-1.5)
-    free = own.assign(target=np.nan, true=3.0, base_logprob=-4.3)[:20]
+    late = own["query_id"] == "q0"  # did not end in time: says nothing of what the classifier thinks of the text
+    free = own.assign(target=np.nan, true=np.where(late, -1.0, 3.0), base_logprob=-4.3, penalised=late)[:20]
     base = pd.DataFrame({"query_id": [f"q{i}" for i in range(500) for _ in range(20)],
                          "true": np.random.default_rng(0).normal(size=10_000)})  # fmt: skip
     found = known_sweep.measures(rows, pd.concat([own, theirs, free]), base)
     assert found["known.reward_at_kl.small"]["value"] == pytest.approx(3.0, abs=0.02)
     assert found["known.reward_at_kl.direct"]["value"] == pytest.approx(3.25, abs=0.02)
     assert found["known.reward_at_kl.optimum"]["value"] == pytest.approx(np.sqrt(2), abs=0.05)
-    assert found["known.beta_0.positive_share"]["value"] == 1.0
+    assert found["known.beta_0.positive_share"]["value"] == 1.0 and found["known.beta_0.positive_share"]["n"] == 9
     assert found["known.beta_0.loglik_drop"]["value"] == pytest.approx(3.0)
     early = found["known.proxy_minus_true.early"]["value"]
     true = theirs[theirs["target"] == 8.0]["true"].mean()
