@@ -78,7 +78,9 @@ def sequence_logprobs(
     vocab = policy.lm.get_input_embeddings().weight.shape[0]
     if vocab**length > MOST_SEQUENCES:
         raise KitError(f"{vocab} tokens make {vocab**length} responses of {length}: count a smaller vocabulary.")
-    begun = all_sequences(vocab, length - 1)  # [S, length - 1]: all but the last token, which nothing is read after
+    ids, mask = ids.to(policy.device), mask.to(policy.device)
+    # all but the last token, which nothing is read after: [S, length - 1]
+    begun = all_sequences(vocab, length - 1).to(policy.device)
     full = torch.cat([ids.expand(len(begun), -1), begun], 1)
     seen = torch.cat([mask.bool().expand(len(begun), -1), torch.ones_like(begun, dtype=torch.bool)], 1)
     states = policy.lm.base_model(**body_inputs(full, seen), use_cache=False).last_hidden_state
@@ -86,7 +88,7 @@ def sequence_logprobs(
     logits = logits if top_k is None else keep_top_k(logits, top_k)  # [S, length, vocab]
     logp = F.log_softmax(logits, -1)
     before = logp[:, :-1].gather(2, begun[..., None]).squeeze(2).sum(1)  # [S]
-    return (before[:, None] + logp[:, -1]).flatten()
+    return (before[:, None] + logp[:, -1]).flatten().cpu()
 
 
 def all_sequences(vocab: int, length: int) -> torch.Tensor:

@@ -18,11 +18,13 @@ from rlhf_lib.errors import KitError
 from rlhf_lib.known_reward import ROOMS as REWARD_OF_OURS
 from rlhf_lib.known_reward import KnownReward, known_reward
 from rlhf_lib.labels import simulated
+from rlhf_lib.memory import enough_memory
 from rlhf_lib.metrics import MetricsWriter, read_metrics
 from rlhf_lib.policy import Policy, load_lm
 from rlhf_lib.ppo import ScoreFn, train_ppo
 from rlhf_lib.profiles import PPOConfig
 from rlhf_lib.reward import RewardModel, fit_reward
+from rlhf_lib.sampling import Samples
 from rlhf_lib.style import EVAL_SEED, POLICY_ROOMS, REWARD_ROOMS, StyleRun
 from rlhf_lib.tasks import QueryStream, Task
 
@@ -81,7 +83,8 @@ class KnownRun(StyleRun):
 
         def make(path: Path) -> None:
             queries = self.queries(max(2 * cfg.normalize_samples, 64), "train", 2000)
-            model = fit_reward(self.base[0], self.mock_labels(count), queries, self.task, cfg, self.seed)
+            with enough_memory("the reward model", f"{self.task_name}.reward.micro_batch (now {cfg.micro_batch})"):
+                model = fit_reward(self.base[0], self.mock_labels(count), queries, self.task, cfg, self.seed)
             model.save(path, self.base[1], self.base[0].lm.config)
 
         rooms = (*REWARD_ROOMS, *REWARD_OF_OURS)
@@ -90,7 +93,7 @@ class KnownRun(StyleRun):
 
     def mock_reward_model(self, source: str) -> RewardModel:
         """That reward model, opened."""
-        return RewardModel.load(self.mock_reward_folder(source))
+        return RewardModel.load(self.mock_reward_folder(source), self._frozen, self.device)
 
     def score_fn(self, source: str) -> ScoreFn:
         """What PPO hears: the known reward itself, or the proxy of a reward model."""
@@ -115,12 +118,14 @@ class KnownRun(StyleRun):
 
         def make(path: Path) -> None:
             saved = checkpoint.load(path / "checkpoint")
-            policy = Policy(load_lm(self._model_path())[0], self._autocast)
+            policy = Policy(load_lm(self._start_path(), device=self.device)[0], self._autocast)
             stream = QueryStream(self.queries(cfg.episodes, "train", 3000 + self.seed), self.task, self.seed)
             writer = MetricsWriter(path / "metrics.jsonl", saved["step"] if saved else 0)
             keep = checkpoint.Checkpointer(path / "checkpoint", cfg.save_every)
             watch = [TrueScore(self.reward, self.task), writer, *callbacks, keep]
-            state = train_ppo(policy, self.base[0], self.score_fn(source), stream, cfg, watch, saved, self.seed)
+            score = self.score_fn(source)
+            with enough_memory("PPO", f"{self.task_name}.ppo.micro_batch (now {cfg.micro_batch})"):
+                state = train_ppo(policy, self._reference(), score, stream, cfg, watch, saved, self.seed)
             if state.stopped:
                 raise KitError(f"The training of {self.known_name(source, kl)} was stopped: {state.stopped}")
             policy.save(path / "policy", self.base[1])
@@ -156,7 +161,8 @@ class KnownRun(StyleRun):
         """One raw sample of a policy for every held-out prompt, scored (see `scored`)."""
 
         def make(path: Path) -> None:
-            policy = Policy.load(self.known_folder(source, kl) / "policy", autocast=self._autocast)[0]
+            folder = self.known_folder(source, kl) / "policy"
+            policy = Policy.load(folder, device=self.device, autocast=self._autocast)[0]
             self.scored(policy, 1, self.seed, source).to_parquet(path, index=False)
 
         inputs = self._inputs(policy=self.known_folder(source, kl), prompts=self.profile.eval_prompts)
@@ -177,9 +183,10 @@ class KnownRun(StyleRun):
             ids, mask = (t.repeat_interleave(each, 0) for t in (queries.ids[part], queries.mask[part]))
             context = task.context(queries.ids[part], queries.mask[part])
             drawn = policy.sample(*context, text.response_length, text.temperature, generator, repeats=each)
+            drawn = Samples(*(part.cpu() for part in drawn))  # beside the queries, wherever the models are
             base = drawn.logprobs  # [n, length]
             if policy is not self.base[0]:
-                base = self.base[0].logprobs(*task.context(ids, mask), drawn.responses, text.temperature)
+                base = self.base[0].logprobs(*task.context(ids, mask), drawn.responses, text.temperature).cpu()
             cut, cut_mask = task.truncate(drawn.responses)
             frame = pd.DataFrame({
                 "query_id": [f"q{i}" for i in part.repeat_interleave(each).tolist()],
@@ -190,7 +197,7 @@ class KnownRun(StyleRun):
                 "kl": (drawn.logprobs.to(base) - base).sum(1).tolist(), "base_logprob": base.mean(1).tolist(),
             })  # fmt: skip
             for name, function in score.items():
-                frame[name] = task.penalise(function(ids, mask, cut, cut_mask), drawn.responses).tolist()
+                frame[name] = task.penalise(function(ids, mask, cut, cut_mask).cpu(), drawn.responses).tolist()
             rows.append(frame)
         more = {"task": self.task_name, "split": "test", "model": "zero-shot" if seed == 0 else "fine-tuned",
                 "seed": seed, "temperature": text.temperature, "reference": None, "facts": None,

@@ -292,6 +292,7 @@ def _gpt2_large() -> Profile:
     """The paper's values, 774M parameters, one 24 GB GPU or several."""
     style_reward = RewardConfig(labels=5_000, batch=8, lr=1.77e-5, micro_batch=4)
     sum_reward = RewardConfig(labels=60_000, batch=32, lr=1.77e-5, normalize_samples=256, micro_batch=1)
+    # beta's start is the code's, the paper has none; micro_batch [KIT]: what fits into 24 GB, as in all of these
     style = PPOConfig(episodes=2_000_000, batch=1024, lr=1.41e-5, kl_coef=0.15, micro_batch=16)
     summary = PPOConfig(episodes=2_000_000, batch=512, lr=7.07e-6, kl_coef=0.1, whiten_rewards=False, micro_batch=2)
     books = SFTConfig(100_000, 32, 1e-4, micro_batch=8)  # [PAPER] reference first fine-tuned on BookCorpus; [KIT] size

@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
+import torch
+
 from rlhf_lib import checkpoint, collect, manifest
 from rlhf_lib.errors import KitError
 from rlhf_lib.labels.pause import Waiting
@@ -105,7 +107,11 @@ class Setting:
             cfg = replace(self.reward, labels=len(rows), batch=min(self.reward.batch, max(4, len(rows) // 16)))
             model = fit_reward(self.start, rows, self.scale, self.task, cfg, self.seed)
             model.save(folder, self.tokenizer, self.start.lm.config)
-        return RewardModel.load(folder, device=str(self.start.device))
+        return RewardModel.load(folder, self.start.autocast or torch.float32, str(self.start.device))
+
+    def reference(self) -> Policy:
+        """What PPO is held to: the start, its weights in bfloat16 where its arithmetic is."""
+        return self.start if self.start.autocast is None else self.start.frozen_copy().to(self.start.autocast)
 
     def train(self, name: str, score: Callable, callbacks: Sequence = ()) -> Policy:
         """A whole training from the start, kept in folder/``name``; goes on from its checkpoint if it was stopped."""
@@ -117,7 +123,7 @@ class Setting:
             writer = MetricsWriter(folder / "metrics.jsonl", saved["step"] if saved else 0)
             keep = checkpoint.Checkpointer(folder / "checkpoint", self.ppo.save_every)
             calls = [writer, *self.callbacks, *callbacks, keep]
-            state = train_ppo(policy, self.start, score, stream, self.ppo, calls, saved, self.seed)
+            state = train_ppo(policy, self.reference(), score, stream, self.ppo, calls, saved, self.seed)
             if state.stopped:
                 waits = any(getattr(callback, "waiting", False) for callback in callbacks)
                 raise (Waiting if waits else KitError)(state.stopped)

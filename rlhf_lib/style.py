@@ -124,7 +124,9 @@ class StyleRun(TaskRun):
 
         def make(path: Path) -> None:
             queries = self.queries(max(2 * cfg.normalize_samples, 64), "train", 2000)
-            model = fit_reward(self.base[0], self.labels(labels), queries, self.task, cfg, self.seed)
+            rows = self.labels(labels)
+            with enough_memory("the reward model", f"{self.task_name}.reward.micro_batch (now {cfg.micro_batch})"):
+                model = fit_reward(self.base[0], rows, queries, self.task, cfg, self.seed)
             model.save(path, self.base[1], self.base[0].lm.config)
 
         inputs = self._inputs(reward=cfg, pool=POOL, agreement=AGREEMENT)

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, DistributedType
 from accelerate.utils import parse_flag_from_env
+from transformers import AutoTokenizer
 
 from rlhf_lib import cards, collect, sharding
 from rlhf_lib.andon import AndonCord
@@ -107,6 +108,7 @@ class Job:
         """The reward model that PPO climbs, frozen, on this rank's device."""
         with no_loading_report():
             model = RewardModel.load(self.options.reward, self.frozen)
+        check_vocabulary(self.options.reward, self.tokenizer, self.profile.model)
         if self.shards:
             sharding.shard(model.body)
         return model.to(self.ranks.device)
@@ -173,9 +175,11 @@ def supervised(job: Job) -> None:
     else:
         found = streams.summary_documents(task, "train", job.options.seed, cfg.examples, job.options.corpus)
         pairs = summary_pairs([d.text + LINE_END for d in found], [d.reference for d in found], job.task)
-    policy, saved = job.load(trained=True), job.checkpoint()
+    saved = job.checkpoint()
     cfg = replace(cfg, batch=job.ranks.split(cfg.batch, "sft.batch"))
     with enough_memory("supervised fine-tuning", f"{task}.sft.micro_batch (now {cfg.micro_batch})"):
+        policy = job.load(trained=True)
+        policy._check_fits(max((len(prompt) + len(target) for prompt, target in pairs), default=0))
         fit_sft(
             policy.lm, job.ranks.share(pairs), cfg, job.ranks.seed(job.options.seed),
             job.callbacks(saved, every=200), saved, job.autocast, job.ranks.sync,
@@ -188,7 +192,9 @@ def reward(job: Job) -> None:
     if not job.options.labels:
         raise KitError("The reward model needs labels; give --labels a file (data/README.md says which there are).")
     cfg, task = job.config.reward, job.task
-    data, dropped = encode_labels(label_rows(job.options.labels, job.tokenizer), task)
+    rows, unread = label_rows(job.options.labels, job.tokenizer)
+    data, dropped = encode_labels(rows, task)
+    dropped = {why: count + unread.get(why, 0) for why, count in dropped.items()}
     train, held = split_by_query(data.rows(slice(cfg.labels)), cfg.heldout, job.options.seed)
     each = replace(cfg, batch=job.ranks.split(cfg.batch, "reward.batch"), heldout=0.0)
     saved = job.checkpoint()
@@ -204,19 +210,22 @@ def reward(job: Job) -> None:
     job.write(model, lambda folder: model.save(folder, job.tokenizer, config), "reward", **model.report)
 
 
-def label_rows(source: str, tokenizer) -> list[dict]:
-    """Rows `query, responses, best` from any label file; token ids become text for a tokenizer that is not GPT-2's."""
+def label_rows(source: str, tokenizer) -> tuple[list[dict], dict[str, int]]:
+    """Rows `query, responses, best` from any label file, and what its reader left out, by reason.
+
+    Token ids become text for a tokenizer that is not GPT-2's.
+    """
     first = None if source.startswith("hub:") else next(iter(file_rows(Path(source))), (0, None))[1]
     if source.startswith("hub:") or (isinstance(first, dict) and isinstance(first.get("query"), list)):
         decode = None
         if not speaks_gpt2(tokenizer):
             decode = load_gpt2_tokenizer().decode
-        return read_original(source, decode)[0]
+        return read_original(source, decode)
     good, refused = read_labels(source)
     if refused or not good:
         raise KitError(refused[0] if refused else f"{source} holds no labels; collect some first (notebook 02).")
     picks = [(g.item["payload"], g.answer) for g in good if g.item["kind"] == "best_of_4"]
-    return [{"query": p["query"], "responses": p["samples"], "best": answer["best"]} for p, answer in picks]
+    return [{"query": p["query"], "responses": p["samples"], "best": answer["best"]} for p, answer in picks], {}
 
 
 def load_gpt2_tokenizer():
@@ -272,6 +281,19 @@ def ppo(job: Job) -> None:
     job.write(policy, lambda folder: policy.save(folder, job.tokenizer), "ppo", **facts, **last_metrics(state.metrics))
 
 
+def check_vocabulary(folder: Path, tokenizer, model: str) -> None:
+    """KitError for a reward model with another vocabulary than the policy's: token ids would be other words to it."""
+    try:
+        theirs = AutoTokenizer.from_pretrained(folder).get_vocab()
+    except Exception:  # transformers raises many types for a tokenizer that is not there
+        theirs = None
+    if theirs != tokenizer.get_vocab():
+        raise KitError(
+            f"The reward model '{folder}' has no tokenizer, or another vocabulary than '{model}'; give one that was "
+            "fitted to that model."
+        )
+
+
 def last_metrics(metrics: dict[str, float]) -> dict[str, float]:
     """The numbers of the last update that a card names."""
     return {name: metrics[name] for name in CARD_METRICS if name in metrics}
@@ -296,7 +318,8 @@ def fsdp_wanted() -> bool:
         return False
     if parse_flag_from_env("FSDP_OFFLOAD_PARAMS"):
         raise KitError("FSDP that keeps weights in the CPU's memory is not done here; set fsdp_offload_params: false.")
-    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # or transformers fills buffers on the first rank alone
+    # it lets transformers load on the first rank alone and count on a broadcast, which `sharding` does not do
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     return True
 
 

@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves, tree_map
 
 from rlhf_lib import known, known_sweep, manifest
 from rlhf_lib.analysis import frontier, rates
 from rlhf_lib.errors import KitError
 from rlhf_lib.known import MAIN_KL, KnownRun
+from rlhf_lib.policy import Policy
 
 SMALL = {  # one seed's seconds, not minutes
     "ppo__episodes": 8, "ppo__batch": 4, "eval_prompts": 4, "sentiment__reward__labels": 24,
@@ -105,6 +107,43 @@ def test_true_score_of_an_update_is_cut_and_penalised(run):
     cut, mask = run.task.truncate(responses)
     told = run.reward.log_odds(run.task.decode(cut[0], mask[0]))
     assert state.metrics["known/true"] == pytest.approx((told + run.config.text.penalty) / 2, abs=1e-5)
+
+
+class Elsewhere(torch.Tensor):
+    """Stands for a tensor on a GPU, where there is none: it works with its like, and refuses tensors of the CPU."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        with torch._C.DisableTorchFunctionSubclass():
+            if function is torch.Tensor.cpu:
+                return args[0].as_subclass(torch.Tensor)
+            if any(type(x) is torch.Tensor and x.dim() for x in tree_leaves((args, kwargs))):
+                raise RuntimeError("Expected all tensors to be on the same device")
+            found = function(*args, **(kwargs or {}))
+            return tree_map(lambda x: x.as_subclass(cls) if isinstance(x, torch.Tensor) else x, found)
+
+
+def test_samples_are_scored_wherever_the_models_are(run, monkeypatch):
+    """On a GPU policies and reward models answer there, and the prompts are on the CPU."""
+    here = run.scored(run.base[0].frozen_copy(), 1, 5)
+    monkeypatch.setattr(KnownRun, "score_fn", lambda self, source: lambda *given: proxy(*given))
+    proxy = lambda q, qm, r, rm: torch.arange(4.0)[: len(q)].as_subclass(Elsewhere)  # noqa: E731
+    for name in ("sample", "logprobs"):
+        original = getattr(Policy, name)
+
+        def elsewhere(self, *given, original=original, **named):
+            return tree_map(lambda x: x.as_subclass(Elsewhere), original(self, *given, **named))
+
+        monkeypatch.setattr(Policy, name, elsewhere)
+    there = run.scored(run.base[0].frozen_copy(), 1, 5)
+    assert there.drop(columns="proxy").equals(here.drop(columns="proxy"))
+
+
+def test_a_policy_starts_from_its_reference_which_the_paper_fine_tunes_first(tmp_path):
+    """Before the first step there is no KL: both are the model after the books."""
+    words = {"sentiment__sft__examples": 16, "sentiment__sft__batch": 8, "sentiment__sft__lr": 3e-3}
+    run = KnownRun(manifest.run_folder(tmp_path), "sentiment", "smoke", overrides=SMALL | words)
+    assert run.known_metrics("direct")["objective/kl"][0] == pytest.approx(0, abs=1e-3)
 
 
 # ---- the sweep --------------------------------------------------------------------------------------------------

@@ -52,6 +52,23 @@ def make(task, tokenizer):
     return setting
 
 
+@pytest.mark.parametrize("arithmetic", [None, torch.bfloat16])
+def test_what_nothing_trains_is_in_bfloat16_where_the_arithmetic_is(make, tmp_path, monkeypatch, arithmetic):
+    used, original = [], rounds.train_ppo
+
+    def watched(policy, reference, score, *rest):
+        used.extend({p.dtype for p in model.parameters()} for model in (policy, reference, score.__self__.body))
+        return original(policy, reference, score, *rest)
+
+    monkeypatch.setattr(rounds, "train_ppo", watched)
+    setting = make(tmp_path, Labelers(), ppo=replace(PPO, episodes=8))
+    setting.start.autocast = arithmetic
+    setting.train("ppo_0", setting.fit(0, setting.ask(setting.comparisons(0, setting.start, 12), 0, 0)).score)
+    frozen = {arithmetic or torch.float32}
+    assert used == [{torch.float32}, frozen, frozen]
+    assert {p.dtype for p in setting.start.parameters()} == {torch.float32}
+
+
 def weights(policy: Policy) -> torch.Tensor:
     return torch.cat([p.flatten() for p in policy.parameters()])
 

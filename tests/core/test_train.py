@@ -19,6 +19,7 @@ from rlhf_lib.errors import KitError
 from rlhf_lib.memory import checkpoint_activations, enough_memory
 from rlhf_lib.policy import Policy
 from rlhf_lib.profiles import SFTConfig, get_profile
+from rlhf_lib.reward import RewardModel
 from rlhf_lib.sft import fit_sft
 
 
@@ -93,6 +94,18 @@ def a_checkpoint_of_another_architecture(model, folder, monkeypatch):
     return ["--task", "tldr", "--out", str(folder / "out")], "The checkpoint holds another model"
 
 
+def a_model_with_too_few_positions(model, folder, monkeypatch):
+    return ["--task", "tldr", "-p", "text__query_length=80"], "but the model has 64; shorten query_length"
+
+
+def no_memory_for_the_model(model, folder, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(Policy, "to", full)
+    return ["--task", "tldr"], "not enough memory for supervised fine-tuning; lower tldr.sft.micro_batch"
+
+
 def no_memory(model, folder, monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
@@ -102,7 +115,8 @@ def no_memory(model, folder, monkeypatch):
 
 
 BAD = (no_network, no_network_for_the_model, gated, missing, wrong_column, another_architecture,
-       a_checkpoint_of_another_architecture, no_memory)  # fmt: skip
+       a_checkpoint_of_another_architecture, a_model_with_too_few_positions, no_memory_for_the_model,
+       no_memory)  # fmt: skip
 
 
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.__name__)
@@ -115,6 +129,33 @@ def test_each_bad_input_ends_in_one_clear_sentence(bad, folder, tmp_path, capsys
     enable_progress_bar()
     (sentence,) = capsys.readouterr().err.strip().splitlines()
     assert told in sentence and sentence[0].isupper() | (sentence[0] == "'") and sentence.endswith((".", ")."))
+
+
+def test_a_reward_model_of_another_vocabulary_is_one_sentence(folder, tmp_path, capsys):
+    lm, others = tiny_lm("llama", vocab=32), tiny_tokenizer()
+    RewardModel(lm.base_model).save(tmp_path / "foreign", others, lm.config)
+    RewardModel(tiny_lm().base_model).save(tmp_path / "bare", others, tiny_lm().config)
+    tokenizer = json.loads((tmp_path / "foreign/tokenizer.json").read_text())
+    words = list(tokenizer["model"]["vocab"])
+    tokenizer["model"]["vocab"] = {word: k for k, word in enumerate(words[:1] + words[:0:-1][-31:])}
+    (tmp_path / "foreign/tokenizer.json").write_text(json.dumps(tokenizer))
+    for file in (tmp_path / "bare").glob("*token*"):
+        file.unlink()
+    common = ["--task", "tldr", "--model", str(folder), "--out", str(tmp_path / "out"), *SHORT]
+    for name in ("foreign", "bare"):
+        sentence = said(capsys, "ppo", *common, "--reward", str(tmp_path / name))
+        assert f"{name}' has no tokenizer, or another vocabulary than '{folder}'; give one" in sentence
+
+
+def test_a_reward_models_report_counts_what_the_reader_of_the_labels_left_out(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "speaks_gpt2", lambda tokenizer: True)
+    rows = [{"query": [1 + i, 28], "best": i % 4} | {f"sample{k}": [2 + k, 3, 28] for k in range(4)} for i in range(8)]
+    equal = rows[0] | {f"sample{k}": [2, 28] for k in range(4)}
+    (tmp_path / "offline_5k.json").write_text(json.dumps([*rows, rows[0], rows[1], equal]))
+    words = ["--task", "tldr", "--model", str(folder), "--out", str(tmp_path), *SHORT, *FEW]
+    assert cli.main(["train", "reward", *words, "--labels", str(tmp_path / "offline_5k.json")]) == 0
+    report = json.loads((tmp_path / "reward/report.json").read_text())
+    assert report["dropped"] == {"duplicate": 2, "all_equal": 1} and report["train"] + report["heldout"] == 8
 
 
 def test_a_tokenizer_without_a_pad_serves(folder, tmp_path):
