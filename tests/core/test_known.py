@@ -200,7 +200,7 @@ def made_up_sweep():
             rows.append({"source": "direct", "target": target, "seed": seed, "true_base": 1.0, "kl": own, "true": true,
                          "true_se": 0.1, "proxy_base": 0.0, "proxy_base_std": 2.0, "true_base_std": 0.5})  # fmt: skip
             scores += [{"source": "direct", "target": target, "seed": seed, "query_id": f"q{i}", "kl": own,
-                        "true": true + (-1) ** i} for i in range(10)]  # fmt: skip
+                        "penalised": False, "true": true + (-1) ** i} for i in range(10)]  # fmt: skip
     return pd.DataFrame(rows), pd.DataFrame(scores)
 
 
@@ -218,7 +218,7 @@ def test_excess_is_told_in_the_bases_units():
     curves = pd.DataFrame({"source": "direct", "target": 20.0, "seed": [1, 1, 2], "episodes": [8, 16, 8],
                            "objective/kl": [0.0, 9.0, 0.0], "objective/score": [0.0, 4.0, 2.0],
                            "known/true": [1.0, 2.0, 1.5]})  # fmt: skip
-    told = known_sweep.excess(curves, rows, "direct", width=8)
+    told = known_sweep.excess(curves, rows, "direct", 20.0, width=8)
     assert told["proxy"].tolist() == [0.5, 2.0] and told["true"].tolist() == [0.5, 2.0]  # two seeds at 8 episodes
     assert told["kl"].tolist() == [0.0, 9.0]
 
@@ -228,8 +228,8 @@ def test_measures_of_a_sweep_by_hand():
     rows, scores = made_up_sweep()
     small = rows.assign(source="small", kl_target=1.0, base_logprob_base=-1.3)
     theirs = scores.assign(source="small", proxy=np.where(scores["target"] == 20.0, 6.0, 2.0), base_logprob=-1.5)
-    theirs["target"] = theirs["target"].replace(20.0, np.nan)  # without a penalty
-    small["target"] = small["target"].replace(20.0, np.nan)
+    unpunished = [frame[frame["target"] == 20.0].assign(target=np.nan) for frame in (small, theirs)]
+    small, theirs = (pd.concat(both) for both in zip((small, theirs), unpunished, strict=True))
     rows = pd.concat([rows.assign(kl_target=1.0, base_logprob_base=-1.3), small])
     own = scores.assign(true=scores["true"] + 0.25, proxy=0.0, base_logprob=-1.5)
     late = own["query_id"] == "q0"  # did not end in time: says nothing of what the classifier thinks of the text
@@ -245,6 +245,8 @@ def test_measures_of_a_sweep_by_hand():
     early = found["known.proxy_minus_true.early"]["value"]
     true = theirs[theirs["target"] == 8.0]["true"].mean()
     assert early == pytest.approx(2.0 / 2.0 - (true - 1.0) / 0.5, abs=1e-6)
+    true = unpunished[1]["true"].mean()
+    assert found["known.proxy_minus_true.final"]["value"] == pytest.approx(6.0 / 2.0 - (true - 1.0) / 0.5, abs=1e-6)
     assert "known.reward_at_kl.large" not in found
 
 
