@@ -77,6 +77,10 @@ def _load_model(name: str, dtype: torch.dtype):
     if missing or info.get("mismatched_keys"):
         what = missing[0] if missing else str(next(iter(info["mismatched_keys"])))
         raise KitError(f"The weights in '{name}' do not fit its config.json (see {what}); save the model again.")
+    if any(key.startswith("score.") for key in info["unexpected_keys"]):
+        raise KitError(
+            f"'{name}' has a score head: it is a reward model, no language model; give the one it was made of."
+        )
     prepare(model)
     check_architecture(model)
     return model

@@ -164,6 +164,10 @@ def _folder(known: HubSet, what: str, corpus: Path) -> Path:
         return corpus
     if not corpus.is_dir():
         raise KitError(f"There is no corpus '{corpus}'; give CORPUS a file, a folder in the hub's format, or 'hub'.")
+    if (corpus / "config.json").is_file():
+        raise KitError(
+            f"'{corpus}' is a model's folder and holds no texts; give CORPUS a data set's (see data/README.md)."
+        )
     inside = {path.name.lower(): path for path in sorted(corpus.iterdir())}
     for name in known.folders:
         if name in inside:

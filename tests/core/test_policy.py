@@ -1,5 +1,6 @@
 """Sampling and scoring against plain transformers calls; saving and loading."""
 
+import copy
 import json
 import shutil
 
@@ -12,6 +13,7 @@ from rlhf_lib import sampling
 from rlhf_lib.cpu import TanhGELU
 from rlhf_lib.errors import KitError
 from rlhf_lib.policy import Policy, load_lm, prepare, set_dropout
+from rlhf_lib.reward import RewardModel
 
 KINDS = ("gpt2", "llama", "qwen2")
 
@@ -260,6 +262,13 @@ def test_weights_of_another_architecture(folder):
     other.save_pretrained(folder / "x")
     shutil.copy(folder / "x/model.safetensors", folder / "model.safetensors")
     assert "do not fit" in sentence(folder)
+
+
+def test_a_reward_model_is_no_language_model(folder, tmp_path):
+    policy, tokenizer = Policy.load(folder)
+    reward = RewardModel(copy.deepcopy(policy.lm.base_model))
+    reward.save(tmp_path / "reward", tokenizer, policy.lm.config)
+    assert "is a reward model, no language model" in sentence(tmp_path / "reward")
 
 
 def test_weights_of_another_size(folder):

@@ -145,6 +145,9 @@ def said(task, corpus, split="train"):
 def test_missing_folders(tmp_path, corpus):
     assert "There is no corpus" in said("cnndm", tmp_path / "none")
     assert "no subfolder 'tldr'" in said("tldr", tmp_path)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    assert "is a model's folder and holds no texts" in said("tldr", tmp_path / "model")
     (tmp_path / "books").mkdir()
     assert "no subfolder 'cnn_dailymail'" in said("cnndm", tmp_path)
     assert "cannot be read" in said("books", tmp_path)  # an empty folder
