@@ -212,7 +212,7 @@ SHORT_TLDR = dict(query_length=140, response_length=32, truncate_after=14)
 def _tiny() -> Profile:
     """Two CPU cores, minutes. [KIT] unless the field says otherwise."""
     style_reward = RewardConfig(labels=5_000, batch=8, lr=6e-4)  # the paper's batch; best of seven tried
-    sum_reward = RewardConfig(labels=5_000, batch=32, lr=5e-4, normalize_samples=256)
+    sum_reward = replace(style_reward, normalize_samples=256)
     # horizon 640 at batch 64 is a gain of 0.1 an update, the paper's constant; 100 updates must be enough to steer
     ppo = PPOConfig(episodes=6_400, batch=64, lr=1.5e-4, kl_coef=0.2, kl_horizon=640.0, save_every=10, micro_batch=16)
     # at 1.5e-4 ten updates spent the KL that a hundred were to have; slower, more score came of it in trial runs
@@ -220,6 +220,8 @@ def _tiny() -> Profile:
     # three and a half nats leave little for noise: slower and longer, against a penalty that bites from the start. As
     # long at 5e-5 and 0.15 one seed of three diverged; 2 passes instead of 4 lost one point on it, batches of 128 four
     slow = replace(ppo, episodes=25_600, lr=4e-5, kl_coef=0.2)
+    # fixed beta [PAPER], articles' 0.1 lowered to posts' 0.03: at 0.1 the KL stayed at 4 nats and novelty at 31%
+    summary = replace(ppo, lr=1e-4, kl_coef=0.03, whiten_rewards=False)
     few_refits = CollectConfig(refits=4)  # minutes: every re-fit costs one
     return Profile(
         name="tiny",
@@ -233,14 +235,14 @@ def _tiny() -> Profile:
         cnndm=TaskProfile(
             replace(CNNDM_TEXT, **SHORT_CNNDM),
             sum_reward,
-            replace(ppo, kl_coef=0.1, whiten_rewards=False),  # fixed beta [PAPER]
+            summary,
             SFTConfig(5_000, 32, 3e-4, micro_batch=32),
             few_refits,
         ),
         tldr=TaskProfile(
             replace(TLDR_TEXT, **SHORT_TLDR),
             sum_reward,
-            replace(ppo, kl_coef=0.03, whiten_rewards=False),  # fixed beta [PAPER]
+            summary,
             SFTConfig(5_000, 32, 3e-4, micro_batch=32),
             few_refits,
         ),
