@@ -11,17 +11,20 @@ from rlhf_lib.labels import LabelStore
 
 @pytest.fixture(scope="session")
 def postgres(postgres_url):
-    """Makes the URL of a new, empty database in the test session's PostgreSQL."""
+    """Makes the URL of a new, empty schema in the test session's PostgreSQL.
+
+    A database a test would be 300 files to write and to delete again: half a minute of a session's time.
+    """
     numbers = itertools.count()
 
-    def new_database() -> str:
+    def new_schema() -> str:
         url, name = sa.make_url(postgres_url), f"labels_{next(numbers)}"
         plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
         with psycopg.connect(plain, autocommit=True) as connection:
-            connection.execute(f"create database {name}")
-        return url.set(database=name).render_as_string(hide_password=False)
+            connection.execute(f"create schema {name}")
+        return url.set(query={"options": f"-csearch_path={name}"}).render_as_string(hide_password=False)
 
-    return new_database
+    return new_schema
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
