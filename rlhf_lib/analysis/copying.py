@@ -134,6 +134,37 @@ def count_copies(samples: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def copied_sentences(samples: pd.DataFrame) -> pd.DataFrame:
+    """Which sentence of its source each sentence of a summary is, word for word: a row a sentence of 5 words or more.
+
+    Columns: `task, model, seed, query_id, preamble` and `place` (1: the source's first sentence; 0: copied whole from
+    nowhere). A preamble that ends in a full stop is a source's first sentence.
+    """
+    frame = count_copies(samples)[["task", "model", "seed", "query_id", "preamble"]]
+    found = []
+    for row, summary in zip(samples.itertuples(), summaries(samples), strict=True):
+        source = [tuple(text.words(s)) for s in text.sentences(text.source_body(row.query, row.task))]
+        said = text.counted_sentences(summary, MIN_COPIED_WORDS)
+        found.append([source.index(tuple(s)) + 1 if tuple(s) in source else 0 for s in said])
+    frame = frame.assign(place=pd.Series(found, index=frame.index, dtype=object))
+    return frame.explode("place").dropna(subset="place").astype({"place": int}).reset_index(drop=True)
+
+
+def copied_sentence_table(places: pd.DataFrame, last: int = 5) -> pd.DataFrame:
+    """Share of summary sentences by the source's sentence that they are: `task, model, place, share, n`.
+
+    `places` is what `copied_sentences` returns; `place` is "1" to `last`, "later" or "none", and a model's shares
+    add up to 1. `n`: its sentences.
+    """
+    names = {0: "none"} | {k: str(k) for k in range(1, last + 1)}
+    rows = []
+    for (task, model), group in places.groupby(["task", "model"], sort=False):
+        shares = group["place"].map(lambda place: names.get(place, "later")).value_counts(normalize=True)
+        rows += [(task, model, name, float(shares.get(name, 0.0)), len(group))
+                 for name in [*list(names.values())[1:], "later", "none"]]  # fmt: skip
+    return pd.DataFrame(rows, columns=["task", "model", "place", "share", "n"])
+
+
 def copy_start_table(counts: pd.DataFrame) -> pd.DataFrame:
     """Share of summaries that copy the start of the input, over all inputs, without and with a preamble.
 

@@ -6,6 +6,7 @@ from rlhf_lib.plots.style import MODEL_COLOURS, MODEL_ORDER, colour_of, ordered,
 from rlhf_lib.plots.summaries import (
     accuracy_figure,
     agreement_by_kind,
+    copied_sentence_figure,
     copy_density,
     copy_map,
     copy_start_figure,
@@ -28,9 +29,9 @@ from rlhf_lib.plots.training import (
 
 __all__ = [
     "MODEL_COLOURS", "MODEL_ORDER", "accuracy_figure", "agreement_by_kind", "calibration_plot", "casebook_curves",
-    "colour_of", "copy_density", "copy_map", "copy_start_figure", "credit_under_tokens", "learning_curve",
-    "likelihood_against_score", "lines_by_panel", "novelty_figure", "ordered", "ppo_curves", "preference_by_labels",
-    "preference_matrix", "probe_effect", "reward_accuracy_by_labels", "reward_kl_frontier", "rouge_against_preference",
-    "rouge_bars", "samples_along_training", "samples_side_by_side", "save_figure", "sign_flip", "strategies_by_budget",
-    "text_table", "tokens_on_text",
+    "colour_of", "copied_sentence_figure", "copy_density", "copy_map", "copy_start_figure", "credit_under_tokens",
+    "learning_curve", "likelihood_against_score", "lines_by_panel", "novelty_figure", "ordered", "ppo_curves",
+    "preference_by_labels", "preference_matrix", "probe_effect", "reward_accuracy_by_labels", "reward_kl_frontier",
+    "rouge_against_preference", "rouge_bars", "samples_along_training", "samples_side_by_side", "save_figure",
+    "sign_flip", "strategies_by_budget", "text_table", "tokens_on_text",
 ]  # fmt: skip

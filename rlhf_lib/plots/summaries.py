@@ -151,6 +151,15 @@ def copy_start_figure(data: pd.DataFrame) -> Figure:
     return _dots_by_unit(data, "inputs", "share", "summaries that copy the start")
 
 
+def copied_sentence_figure(data: pd.DataFrame) -> Figure:
+    """From which of the source's sentences whole sentences are copied: columns `task, model, place, share` (0 to 1)."""
+    require_columns(data, ["task", "model", "place", "share"], "copied_sentence_figure")
+    figure = _dots_by_unit(data, "place", "share", "summary's sentences")
+    for axis in figure.axes:
+        axis.set_xlabel("which sentence of the source it is, word for word")
+    return figure
+
+
 def accuracy_figure(data: pd.DataFrame) -> Figure:
     """Share of accurate summaries, a group of dots a judge, so that no two judges are mixed; a panel a task.
 

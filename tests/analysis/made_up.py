@@ -131,6 +131,12 @@ def copy_start():
     return with_interval(pd.DataFrame(rows, columns=["task", "model", "inputs", "share", "published"]), "share")
 
 
+def copied_sentences():
+    places = [(place, k) for k, place in enumerate(["1", "2", "3", "4", "5", "later", "none"])]
+    rows = [(t, m, place, (k + i) / 40, 100) for t in TASKS for i, m in enumerate(MODELS) for place, k in places]
+    return pd.DataFrame(rows, columns=["task", "model", "place", "share", "n"])
+
+
 def preferences():
     names = ["reference", "lead-3", *MODELS]
     return pd.DataFrame(

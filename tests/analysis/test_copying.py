@@ -132,6 +132,25 @@ def test_table_of_copies_uses_the_rows_own_preamble_first():
     assert table.loc[("cnndm", "all"), "published"] == 0.776
 
 
+def test_copied_sentences_name_the_place_in_the_source():
+    source = (
+        "City desk: by Ann. The old mill burned down today. Ann Hill saw the smoke first. It rained all night long."
+    )
+    rows = [
+        {"response": "Ann Hill saw the smoke first. The old mill burned down today."},
+        {
+            "response": "The old mill burned down yesterday. It rained. It rained all night long"
+        },  # two words do not count
+        {"response": ""},
+    ]
+    frame = samples_frame([row | {"task": "cnndm", "model": "m", "query": source} for row in rows])
+    places = copying.copied_sentences(frame)
+    assert places["place"].tolist() == [3, 2, 0, 4] and places["preamble"].all()
+    table = copying.copied_sentence_table(places, last=3).set_index("place")
+    assert table["share"].to_dict() == {"1": 0, "2": 0.25, "3": 0.25, "later": 0.25, "none": 0.25}
+    assert (table["n"] == 4).all()
+
+
 def seconds(work, times):
     """Best of three means, in seconds of this process."""
     best = float("inf")
