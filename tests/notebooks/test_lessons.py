@@ -116,6 +116,14 @@ def test_story(path):
 
 
 @lessons
+def test_more_words_of_prose_than_of_code(path):
+    """Words between blanks; checks, solutions and parameters, which are folded or not for reading, do not count."""
+    cells = [c for c in cells_of(path) if not c["metadata"].get("jupyter", {}).get("source_hidden")]
+    code = [source(c) for c in cells if c["cell_type"] == "code" and "parameters" not in c["metadata"].get("tags", [])]
+    assert len(prose_of(path).split()) > sum(len(text.split()) for text in code)
+
+
+@lessons
 def test_every_exercise_has_a_check_and_a_folded_solution(path):
     found = answers(path)
     assert 2 <= len(found) <= 4, "two or three exercises"
