@@ -39,8 +39,8 @@ def enough_memory(what: str, setting: str) -> Iterator[None]:
     """Turn running out of memory into a KitError that names the setting that bounds it, such as 'ppo.micro_batch'."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not isinstance(error, RuntimeError) or isinstance(error, torch.OutOfMemoryError) or _is_allocation(error):
+    except Exception as error:
+        if is_out_of_memory(error):
             raise KitError(
                 f"There is not enough memory for {what}; lower {setting} (the result stays the same), compute "
                 "activations again (--checkpointing), or take a smaller model."
@@ -48,6 +48,9 @@ def enough_memory(what: str, setting: str) -> Iterator[None]:
         raise
 
 
-def _is_allocation(error: RuntimeError) -> bool:
-    """Whether torch's CPU allocator, which has no error of its own, could not have its memory."""
-    return "can't allocate memory" in str(error) or "not enough memory" in str(error)
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out. Torch's CPU allocator has no error of its own for that, only its words."""
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and ("can't allocate memory" in said or "not enough memory" in said)
+    )

@@ -18,6 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlhf_lib.cpu import keep_freed_memory, quicken
 from rlhf_lib.errors import KitError
+from rlhf_lib.memory import is_out_of_memory
+from rlhf_lib.network import offline_if_unreachable
 from rlhf_lib.sampling import Samples, sample
 from rlhf_lib.states import pads_to_the_right, read_states
 
@@ -34,7 +36,8 @@ def load_lm(name_or_folder: str | Path, dtype: str | torch.dtype = torch.float32
     name = str(name_or_folder)
     if _looks_like_folder(name) and not Path(name).is_dir():
         raise KitError(f"There is no model folder '{name}'; check the path, or make it with `make base`.")
-    model, tokenizer = _load_model(name, _as_dtype(dtype)).to(device), _load_tokenizer(name)
+    with nullcontext() if _looks_like_folder(name) else offline_if_unreachable():
+        model, tokenizer = _load_model(name, _as_dtype(dtype)).to(device), _load_tokenizer(name)
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         raise KitError(f"The tokenizer in '{name}' has more tokens than its model; save the one it was trained with.")
     return model, tokenizer
@@ -87,6 +90,8 @@ def _load_model(name: str, dtype: torch.dtype):
 
 
 def _load_sentence(name: str, error: Exception) -> str:
+    if is_out_of_memory(error):
+        return f"There is not enough memory to open the model '{name}'; take a smaller one, or close what else runs."
     text = f"{type(error).__name__}: {error}".splitlines()[0][:200]
     if not _looks_like_folder(name):
         return (

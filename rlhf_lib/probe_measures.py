@@ -83,7 +83,8 @@ def asked_score_drop(probe: Probe, reference: Policy, task: Task, score_fn: Scor
     at_first: list[torch.Tensor] = []
 
     def of_the_base() -> torch.Tensor:
-        ids, mask = (t.repeat_interleave(BASE_SAMPLES, 0) for t in (probe.query_ids, probe.query_mask))
+        asked = (probe.query_ids, probe.query_mask)
+        ids, mask = (t.to(reference.device).repeat_interleave(BASE_SAMPLES, 0) for t in asked)
         generator, text = torch.Generator(reference.device).manual_seed(0), task.text
         drawn = reference.sample(*task.context(ids, mask), text.response_length, text.temperature, generator, 64)
         scores = score_fn(ids, mask, *task.truncate(drawn.responses)).double().cpu()

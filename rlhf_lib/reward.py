@@ -17,7 +17,7 @@ from rlhf_lib.errors import KitError
 from rlhf_lib.picks import Comparisons, encode_labels, split_by_query
 from rlhf_lib.policy import Policy, atomic_folder, prepare
 from rlhf_lib.profiles import RewardConfig
-from rlhf_lib.sampling import position_ids
+from rlhf_lib.sampling import position_ids, trim_left
 from rlhf_lib.states import pads_to_the_right, read_states
 from rlhf_lib.tasks import Queries, QueryStream, Task
 from rlhf_lib.training import (
@@ -153,9 +153,12 @@ def comparison_scores(model: RewardModel, data: Comparisons) -> torch.Tensor:
     The query is read once for all four: the same numbers as four passes, for less than half the arithmetic. One row
     holds the query and, after it, all four responses; each response sees the query and itself.
     """
-    query_mask, response_mask = data.query_mask.to(model.device).bool(), data.response_mask.to(model.device).bool()
+    query_ids, query_mask = trim_left(data.query_ids.to(model.device), data.query_mask.to(model.device).bool())
+    longest = int(data.response_mask.sum(2).max())  # columns behind it are padding in every row
+    response_mask = data.response_mask[..., :longest].to(model.device).bool()
     (n, query), (_, four, length) = query_mask.shape, response_mask.shape
-    ids = torch.cat([data.query_ids, data.response_ids.flatten(1)], 1).to(model.device)  # [n, query + four * length]
+    response_ids = data.response_ids[..., :longest].to(model.device)
+    ids = torch.cat([query_ids, response_ids.flatten(1)], 1)  # [n, query + four * length]
     real = torch.cat([query_mask, response_mask.flatten(1)], 1)
     after = query_mask.sum(1)[:, None, None] + torch.arange(length, device=ids.device)  # [n, 1, length]
     positions = torch.cat([position_ids(query_mask), after.expand(n, four, length).flatten(1)], 1)

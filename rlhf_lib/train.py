@@ -30,6 +30,7 @@ from rlhf_lib.labels.original import read_original, speaks_gpt2
 from rlhf_lib.labels.rowfiles import file_rows
 from rlhf_lib.memory import checkpoint_activations, enough_memory
 from rlhf_lib.metrics import MetricsWriter
+from rlhf_lib.network import offline_if_unreachable
 from rlhf_lib.parameters import named_values
 from rlhf_lib.picks import Comparisons, encode_labels, split_by_query
 from rlhf_lib.policy import Policy, load_lm, no_loading_report
@@ -233,7 +234,8 @@ def load_gpt2_tokenizer():
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained("gpt2")
+        with offline_if_unreachable():
+            return AutoTokenizer.from_pretrained("gpt2")
     except Exception as error:  # the hub's client raises a dozen unrelated types
         raise KitError(
             "These labels are token ids of GPT-2 and the model has another vocabulary, so GPT-2's tokenizer is needed; "

@@ -13,6 +13,7 @@ from pathlib import Path
 from rlhf_lib.corpora import cleaning
 from rlhf_lib.corpora.tinyworld import Document
 from rlhf_lib.errors import KitError
+from rlhf_lib.network import offline_if_unreachable
 
 HUB = "hub"  # the value of CORPUS that means: from the hub
 SPLITS = {"train": ("train",), "test": ("test", "validation", "valid", "val")}
@@ -148,7 +149,8 @@ def _open(what: str, corpus: str | Path):
 
     known = SETS[what]
     if str(corpus) == HUB:
-        return datasets.load_dataset(known.name, known.config, revision=known.revision, streaming=True)
+        with offline_if_unreachable():
+            return datasets.load_dataset(known.name, known.config, revision=known.revision, streaming=True)
     folder = _folder(known, what, Path(corpus))
     if folder.is_file():
         kind = "parquet" if folder.suffix == ".parquet" else "json"

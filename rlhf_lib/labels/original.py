@@ -15,6 +15,7 @@ from rlhf_lib.errors import KitError
 from rlhf_lib.labels.importing import GPT2_VOCAB, PAD_ID
 from rlhf_lib.labels.rowfiles import file_rows
 from rlhf_lib.labels.schema import brief, check_index
+from rlhf_lib.network import offline_if_unreachable
 
 HUB_COPY = "vwxyzjn/lm-human-preferences"  # hub data set with files such as sentiment/offline_5k.json
 SAMPLES = tuple(f"sample{k}" for k in range(4))
@@ -69,7 +70,8 @@ def _rows(source: str | Path) -> tuple[str, Iterable[tuple[int, Any]]]:
     from huggingface_hub import hf_hub_download
 
     try:
-        path = hf_hub_download(HUB_COPY, file, repo_type="dataset")
+        with offline_if_unreachable():
+            path = hf_hub_download(HUB_COPY, file, repo_type="dataset")
     except Exception as error:  # the hub's client raises a dozen unrelated types
         said = f"{type(error).__name__}: {error}".splitlines()[0][:120]
         raise KitError(

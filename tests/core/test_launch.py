@@ -130,3 +130,17 @@ def test_supervised_and_a_sentence_for_what_is_wrong(how, folders, tmp_path):
     assert right.returncode == 0, said[-2000:]
     assert (tmp_path / "policy/model.safetensors").is_file()
     assert (tmp_path / "checkpoint/rank1").is_dir() == (how is TWO)
+
+
+@pytest.mark.parametrize("how", [ONE, TWO], ids=["one", "two"])
+def test_reward_on_four_way_labels(how, folders, tmp_path):
+    labels = tmp_path / "labels.jsonl"
+    texts = [{"query": f"text {i}", "sample0": "a b", "sample1": "c d", "sample2": "e f", "sample3": f"g {i}"}
+             for i in range(64)]  # fmt: skip
+    labels.write_text("".join(json.dumps(row | {"best": i % 4}) + "\n" for i, row in enumerate(texts)))
+    argv = words("reward", "--task", "tldr", "--model", str(folders / "model"), "--labels", str(labels))
+    launcher = launch(how, [*argv, "--out", str(tmp_path)])
+    said = launcher.communicate(timeout=500)[1]
+    assert launcher.returncode == 0, said[-2000:]
+    model = RewardModel.load(tmp_path / "reward")
+    assert model.report["train"] + model.report["heldout"] == 64

@@ -53,11 +53,12 @@ def test_what_is_missing_or_wrong_is_one_sentence(folder, tmp_path, capsys, monk
 
 
 def no_network(model, folder, monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("rlhf_lib.network._has_address", lambda: False)
     return ["--task", "cnndm", "--corpus", "hub"], "hub cannot be reached for 'abisee/cnn_dailymail' (no network?)"
 
 
 def no_network_for_the_model(model, folder, monkeypatch):
+    monkeypatch.setattr("rlhf_lib.network._has_address", lambda: False)
     return ["--task", "tldr", "--model", "gpt2"], "'gpt2' could not be had from the Hugging Face hub"
 
 
@@ -67,6 +68,14 @@ def gated(model, folder, monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", refuse)
     return ["--task", "tldr", "--corpus", "hub"], "'trl-lib/tldr' is gone from the hub, or gated"
+
+
+def memory_that_ends_while_loading(model, folder, monkeypatch):
+    def no_room(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 3000000000 bytes")
+
+    monkeypatch.setattr("rlhf_lib.policy.AutoModelForCausalLM.from_pretrained", no_room)
+    return ["--task", "tldr"], "not enough memory to open the model"
 
 
 def missing(model, folder, monkeypatch):
@@ -116,6 +125,7 @@ def no_memory(model, folder, monkeypatch):
 
 BAD = (no_network, no_network_for_the_model, gated, missing, wrong_column, another_architecture,
        a_checkpoint_of_another_architecture, a_model_with_too_few_positions, no_memory_for_the_model,
+       memory_that_ends_while_loading,
        no_memory)  # fmt: skip
 
 
