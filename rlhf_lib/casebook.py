@@ -88,9 +88,13 @@ def never_end(parts: Parts) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """A way to break a run: what is done, the monitor that is meant for it, what to look for, and the cure."""
+    """A way to break a run: what is done, the monitor that is meant for it, what to look for, and the cure.
+
+    name: in file names and records; title: what readers see.
+    """
 
     name: str
+    title: str
     breaks: Callable[[Parts], None]
     monitor: str
     broken: str
@@ -99,32 +103,38 @@ class Case:
 
 
 CASEBOOK = (
-    Case("sign_lost", lose_the_sign, "score_order",
+    Case("sign_lost", "The score's sign is lost", lose_the_sign, "score_order",
          "A minus sign in the score that PPO is given: −r − β·KL.",
          "PPO's own curves look healthy: the score it is given rises, KL is bounded. Only labeled pairs tell.",
          "Ask a probe of labeled pairs before and during each run; keep the sign in one place and test it."),
-    Case("kl_paid", pay_for_kl, "kl_too_high",
+    Case("kl_paid", "Paid for leaving the base", pay_for_kl, "kl_too_high",
          "The KL penalty with the wrong sign: r + β·KL.",
          "KL and the total reward rise together and do not level off; the text falls apart.",
          "β has to be positive; plot KL beside the score, never the total alone."),
-    Case("temperature_once", forget_temperature, "ratio_off",
+    Case("temperature_once", "Temperature forgotten once", forget_temperature, "ratio_off",
          "Logits divided by the temperature when sampling, not when the policy's log-probabilities are noted.",
          "KL is negative in the first update, where it should be 0; the ratio is not 1 before an update's first step.",
          "One function for log-probabilities, with the temperature in it, for policy and reference alike."),
-    Case("no_penalty", forget_the_base, "kl_too_high",
+    Case("no_penalty", "No KL penalty", forget_the_base, "kl_too_high",
          "No KL penalty (β = 0) and an eager learning rate.",
          "The score rises as never before, and the KL far above the base's entropy: words that pay, in no order.",
          "A penalty or a KL target; read samples, and count how many differ."),
-    Case("too_fast", hurry, "circles",
+    Case("too_fast", "Ten times too fast", hurry, "circles",
          "A learning rate ten times too high.",
          "KL jumps within an update, many ratios are clipped, the value loss explodes; the text goes in circles.",
          "Lower the rate until approxkl stays below 0.01 and few ratios are clipped."),
-    Case("never_ends", never_end, "too_many_penalised",
+    Case("never_ends", "A rule nobody can meet", never_end, "too_many_penalised",
          "A truncation rule that no response can meet (it looks for the full stop behind the last token).",
          "The score stands at the penalty, exactly, and does not move.",
          "Log the share of penalised samples; change the rule until most base samples pass it."),
 )  # fmt: skip
 CASES = {case.name: case for case in CASEBOOK}
+MORE_TITLES = {
+    "total_flipped": "Score and KL both with the wrong sign",
+    "temperature_slow": "Temperature forgotten, at a tenth of the rate",
+    "sign_lost_between": "The sign is lost behind the score function",
+    "sign_lost_unseen": "The sign is lost where nothing can be asked",
+}
 # also sick, and known to the monitors' calibration; the same lost sign three times, by where it is lost: in the score
 # function (the case above), between it and the trainer's scores, and where nothing that can be asked is wrong
 MORE = {
@@ -137,6 +147,11 @@ PAST_IT = ("sign_lost_between", "sign_lost_unseen")  # here the monitors are giv
 DEAF = {"sign_lost_unseen": ("scores_disagree",)}  # and here nobody compares it with the trainer's
 MEASURED_ONLY = ("sign_lost_unseen",)  # how soon it is stopped is told, not promised
 HEALTHY = {"fixed": {}, "adaptive": {"kl_coef": 0.2, "kl_target": 6.0, "kl_horizon": 160.0}}  # gain 0.1 an update
+
+
+def title(kind: str) -> str:
+    """What readers see of a kind of run, broken or healthy; an unknown kind is its own title."""
+    return CASES[kind].title if kind in CASES else MORE_TITLES.get(kind, kind)
 
 
 @dataclass(frozen=True)

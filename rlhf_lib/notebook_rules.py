@@ -3,6 +3,7 @@
 import argparse
 import ast
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from rlhf_lib.errors import KitError
 
 MAX_BYTES = 1_000_000  # a committed notebook, outputs included
 MAX_CELL_LINES = 40
+WORD = re.compile(r"\w+")  # in prose and code alike; an equation or a fenced piece of code is neither
+NO_PROSE = re.compile(r"<details>.*?</details>|```.*?```|\$\$.*?\$\$", re.DOTALL)
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
 
@@ -43,6 +46,21 @@ def has_plain_literals(code: str) -> bool:
     except (SyntaxError, ValueError):
         return False
     return True
+
+
+def is_folded(cell: dict) -> bool:
+    """Whether the cell shows as one line until somebody opens it: imports, drawing, checks, solutions."""
+    return bool(cell.get("metadata", {}).get("jupyter", {}).get("source_hidden"))
+
+
+def count_words(cells: list[dict]) -> tuple[int, int]:
+    """Words of prose and words of code that a reader of the open notebook sees.
+
+    Neither are displayed equations, fenced code in prose, and whatever is folded (cells, or in <details>).
+    """
+    prose = [NO_PROSE.sub(" ", source(cell)) for cell in cells if cell["cell_type"] == "markdown"]
+    code = [source(cell) for cell in cells if cell["cell_type"] == "code" and not is_folded(cell)]
+    return sum(len(WORD.findall(text)) for text in prose), sum(len(WORD.findall(text)) for text in code)
 
 
 def problems(path: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rlhf_lib.plots.style import colours_for, figure_legend, new_figure, require_columns
 
@@ -71,6 +72,7 @@ def casebook_curves(data: pd.DataFrame, columns: int = 3) -> Figure:
                       color=CASE_COLOUR if kind == "sick" else HEALTHY_COLOUR)  # fmt: skip
         axis.axhline(mine["bound"].iloc[0], color="black", linestyle="--", linewidth=1.2, label="bound")
         axis.set(title=case, xlabel="update", ylabel=mine["label"].iloc[0])
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no update 2.5
     for axis in axes.flat[len(cases) :]:
         axis.set_visible(False)
     figure_legend(figure, axes)

@@ -167,6 +167,16 @@ def save_figure(figure: Figure, data, path_stem: str | os.PathLike, alt: str) ->
     return paths
 
 
+def keeper(folder: Path):
+    """What a notebook calls `keep`: saves a figure with its numbers and words in a run's `figures`, and returns it."""
+
+    def keep(figure: Figure, data, name: str, alt: str) -> Figure:
+        save_figure(figure, data, Path(folder) / "figures" / name, alt)
+        return figure
+
+    return keep
+
+
 def _numbers(data) -> tuple[str, str]:
     """File ending and text of the numbers behind a figure."""
     if isinstance(data, pd.DataFrame):

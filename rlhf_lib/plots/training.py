@@ -190,6 +190,43 @@ def calibration_plot(data: pd.DataFrame) -> Figure:
     return figure
 
 
+def scores_on_a_line(points: pd.DataFrame, best: int) -> Figure:
+    """The responses of one comparison on the line of scores, each with its push, the picked one (`best`) in colour.
+
+    Columns: `response, score`, `p` (chance of being picked, the mark's area), `push` (where a gradient step moves it).
+    """
+    require_columns(points, ["response", "score", "p", "push"], "scores_on_a_line")
+    figure, axes = new_figure(width=6.8, height=2.2)
+    axis = axes[0, 0]
+    for row in points.itertuples():
+        colour = "#D55E00" if row.response == best else "#8C8C8C"
+        axis.scatter(row.score, 0, s=900 * row.p, color=colour, zorder=3)
+        arrow, height = {"arrowstyle": "->", "color": colour, "lw": 2}, 0.25 + 0.12 * row.response
+        axis.annotate("", (row.score + row.push, height), (row.score, height), arrowprops=arrow)
+        axis.text(row.score, -0.4, f"$y_{row.response}$\np = {row.p:.2f}", ha="center", va="top", fontsize=9)
+    axis.axhline(0, color="black", lw=1)
+    axis.set(xlabel="score (area: chance of being picked; arrow: one gradient step)", ylim=(-1.2, 0.8), yticks=[])
+    ends = pd.concat([points.score, points.score + points.push])
+    axis.set_xlim(ends.min() - 0.6, ends.max() + 0.6)  # room for the words
+    return figure
+
+
+def cost_by_position(costs: pd.DataFrame, half: int, vocabulary: int) -> Figure:
+    """What each position of a stretch of `half` random tokens said twice costs a model, and what knowing nothing costs.
+
+    Columns: `position` (1 is the second token), `nats`.
+    """
+    require_columns(costs, ["position", "nats"], "cost_by_position")
+    figure, axes = new_figure(width=6.4, height=3.2)
+    axis = axes[0, 0]
+    axis.plot(costs["position"], costs["nats"], "o-", color="#D55E00", ms=4)
+    axis.axhline(np.log(vocabulary), color="black", ls=":", lw=1, label="knowing nothing: ln(vocabulary)")
+    axis.axvspan(half, 2 * half - 1, color="#009E73", alpha=0.12, label="second time")
+    axis.set(xlabel="position in the sequence", ylabel="cost (nats a token)", ylim=(0, None))
+    figure_legend(figure, axes)
+    return figure
+
+
 def sign_flip(data: pd.DataFrame, pulls: pd.DataFrame | None = None, colours: dict | None = None) -> Figure:
     """The sign-flip bug: each metric against episodes for the right and the flipped run, and where a cord was pulled.
 

@@ -33,6 +33,16 @@ def ppo():
     )
 
 
+def comparison():
+    frame = pd.DataFrame({"response": range(4), "score": [1.2, 0.3, -0.4, 0.8], "p": [0.44, 0.18, 0.09, 0.29]})
+    return frame.assign(push=[-0.44, -0.18, -0.09, 0.71])
+
+
+def said_twice(half=6):
+    position = np.arange(1, 2 * half)
+    return pd.DataFrame({"position": position, "nats": np.where(position <= half, 8.0, 0.2)})
+
+
 def accuracy_by_labels():
     rows = [
         (task, n, 0.3 + 0.05 * i + shift)

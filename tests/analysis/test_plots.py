@@ -14,6 +14,8 @@ from tests.analysis import made_up
 
 FIGURES = {
     "learning_curve": lambda: plots.learning_curve(made_up.learning()),
+    "scores_on_a_line": lambda: plots.scores_on_a_line(made_up.comparison(), best=3),
+    "cost_by_position": lambda: plots.cost_by_position(made_up.said_twice(), half=6, vocabulary=3072),
     "ppo_curves": lambda: plots.ppo_curves(made_up.ppo(), kl_target=6.0),
     "reward_accuracy_by_labels": lambda: plots.reward_accuracy_by_labels(made_up.accuracy_by_labels(), ceiling=0.7),
     "preference_by_labels": lambda: plots.preference_by_labels(made_up.preference(), noise_ceiling=0.93),
@@ -117,6 +119,15 @@ def test_saved_figure_has_picture_numbers_and_words(tmp_path):
         "density.v2.png",
         "density.v2.svg",
     ]
+
+
+def test_a_notebook_keeps_a_figure_with_its_numbers_and_words(tmp_path):
+    keep = plots.keeper(tmp_path)
+    figure = plots.learning_curve(made_up.learning())
+    assert keep(figure, made_up.learning(), "00_loss", "Loss falls.") is figure
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+        "00_loss.png", "00_loss.svg", "00_loss.csv", "00_loss.alt.txt"
+    }  # fmt: skip
 
 
 def test_nested_numbers_are_saved_as_json(tmp_path):

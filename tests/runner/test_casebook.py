@@ -40,6 +40,14 @@ def test_six_cases_each_with_a_monitor_a_sign_and_a_cure():
     )
 
 
+def test_every_broken_kind_has_a_title_that_reads():
+    """No run name with underscores where a reader looks, none twice, and none too wide for a panel."""
+    titles = [casebook.title(kind) for kind in (*CASES, *casebook.MORE)]
+    assert len(set(titles)) == len(titles) and not any("_" in title for title in titles)
+    assert max(len(case.title) for case in CASES.values()) <= 28
+    assert set(casebook.MORE_TITLES) == set(casebook.MORE) and casebook.title("fixed") == "fixed"
+
+
 def test_the_signs(folder, healthy):
     task = healthy.task
     ids = torch.tensor([task.encode("It was a terrible day")[:5]])
