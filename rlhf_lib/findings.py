@@ -6,6 +6,7 @@ import contextlib
 import io
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -79,6 +80,30 @@ def recorded() -> pd.DataFrame | None:
         return None
     rows = baselines.with_baselines(read_samples(RECORDED))
     return rows.sort_values(["task", "query_id"], kind="stable", ignore_index=True)
+
+
+def with_recorded(rows: pd.DataFrame, profile: str, own: bool = False) -> pd.DataFrame:
+    """The rows, and the recorded sweep's rows of other seeds, if it was recorded with the same profile.
+
+    What claims are held against: one seed can contradict a claim and cannot establish it. own: somebody's own model,
+    texts or samples, beside which no recording counts.
+    """
+    made = RECORDED.with_name("summary_manifest.json")
+    if own or not made.is_file() or manifest.read_json(made).get("profile") != profile:
+        return rows
+    old = read_samples(RECORDED)
+    old = old[old["task"].isin(set(rows["task"])) & ~old["seed"].isin(set(rows["seed"].dropna()))]
+    both = pd.concat([rows, old.assign(summary=summaries(old))], ignore_index=True)
+    return both.sort_values(["task", "query_id"], kind="stable", ignore_index=True)
+
+
+def runs_of(rows: pd.DataFrame, runs: list) -> list:
+    """The runs, and one like them for every other seed of the rows, for `compare_all`."""
+    known = {(run.task_name, run.seed) for run in runs}
+    seeds = sorted({int(seed) for seed in rows["seed"].dropna()})
+    firsts = {run.task_name: run for run in reversed(runs)}
+    return runs + [replace(run, seed=seed) for seed in seeds for name, run in sorted(firsts.items())
+                   if (name, seed) not in known]  # fmt: skip
 
 
 def beside(table: pd.DataFrame, old: pd.DataFrame | None, value: str, on: list[str]) -> pd.DataFrame:

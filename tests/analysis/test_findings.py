@@ -1,6 +1,7 @@
 """What notebooks 07 to 10 share: where rows come from, measures and their pairs, three ways to ask one question."""
 
 import json
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -162,3 +163,28 @@ def test_a_reader_answers_accuracy_items_too(documents, tmp_path):
         answer_all(LabelSession(store, "R", "p"), SimulatedReader({d.text: d.facts}, 0.0, 0))
     assert NO_PROBLEM
     store.close()
+
+
+def test_recorded_seeds_count_beside_the_runs_own(tmp_path, monkeypatch):
+    def sampled(seed, text):
+        return {"task": "cnndm", "model": "fine-tuned", "query_id": "q", "query": "Two cats sat down.", "seed": seed,
+                "reference": "Cats.", "response": text}  # fmt: skip
+
+    rows = samples_frame([sampled(1, "mine")]).assign(summary="mine")
+    monkeypatch.setattr(findings, "RECORDED", tmp_path / "summary_samples.parquet")
+    assert findings.with_recorded(rows, "tiny") is rows  # nothing is recorded
+    write_samples(samples_frame([sampled(s, f"recorded {s}") for s in (1, 2, 3)]), findings.RECORDED)
+    (tmp_path / "summary_manifest.json").write_text(json.dumps({"profile": "tiny"}))
+    assert findings.with_recorded(rows, "smoke") is rows and findings.with_recorded(rows, "tiny", own=True) is rows
+    both = findings.with_recorded(rows, "tiny")
+    assert both["summary"].tolist() == ["mine", "recorded 2", "recorded 3"]  # its own seed is the run's
+
+    @dataclass(frozen=True)
+    class Run:
+        task_name: str
+        seed: int
+
+    runs = findings.runs_of(both, [Run("cnndm", 1), Run("tldr", 1)])
+    assert [(run.task_name, run.seed) for run in runs] == [
+        ("cnndm", 1), ("tldr", 1), ("cnndm", 2), ("tldr", 2), ("cnndm", 3), ("tldr", 3),
+    ]  # fmt: skip
