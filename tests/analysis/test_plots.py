@@ -14,7 +14,6 @@ from tests.analysis import made_up
 
 FIGURES = {
     "learning_curve": lambda: plots.learning_curve(made_up.learning()),
-    "scores_on_a_line": lambda: plots.scores_on_a_line(made_up.comparison(), best=3),
     "cost_by_position": lambda: plots.cost_by_position(made_up.said_twice(), half=6, vocabulary=3072),
     "ppo_curves": lambda: plots.ppo_curves(made_up.ppo(), kl_target=6.0),
     "reward_accuracy_by_labels": lambda: plots.reward_accuracy_by_labels(made_up.accuracy_by_labels(), ceiling=0.7),
@@ -62,6 +61,17 @@ def test_the_frontier_keeps_published_points_in_a_panel_of_their_own():
     assert same[0] == same[1] and len(set(same[0].values())) == 2
     alone = plots.reward_kl_frontier(data.query("panel == 'this run'").drop(columns="panel"))
     assert len(alone.axes) == 1
+
+
+def test_on_the_line_of_scores_only_the_picked_one_is_coloured():
+    """There is nothing to read upwards, so this figure has no second axis."""
+    points = made_up.comparison()
+    (axis,) = plots.scores_on_a_line(points, best=3).axes
+    places = [mark.get_offsets()[0][0] for mark in axis.collections]
+    colours = [to_hex(mark.get_facecolor()[0]).upper() for mark in axis.collections]
+    assert places == list(points.score) and colours == ["#8C8C8C"] * 3 + ["#D55E00"]
+    arrows = [text.xy[0] - text.xyann[0] for text in axis.texts if hasattr(text, "xyann")]
+    assert np.allclose(arrows, points.push) and axis.get_xlabel()
 
 
 def test_lines_carry_the_frames_numbers():
