@@ -194,14 +194,14 @@ class CaseRun:
         """All monitors, at the recorded bounds without others; they are given the score function that PPO is given."""
         parts, world = self.parts(), self.world
         score = score_of(world.text_score, parts.task) if self.kind in PAST_IT else parts.score_fn
-        made = standard_monitors(parts.task, world.style.base[0], score, world.probe(), bounds)
+        made = standard_monitors(parts.task, world.reference, score, world.probe(), bounds)
         return [monitor for monitor in made if monitor.name not in DEAF.get(self.kind, ())]
 
     def train(self, callbacks=(), resume: dict | None = None) -> TrainState:
         """The run itself, outside of the cache."""
         style, parts = self.world.style, self.parts()
         stream = QueryStream(style.queries(self.updates * BATCH, "train", 3000 + self.seed), parts.task, self.seed)
-        base = style.base[0]
+        base = self.world.reference
         return train_ppo(parts.policy, base, parts.score_fn, stream, parts.cfg, callbacks, resume, self.seed)
 
     def rows(self) -> pd.DataFrame:

@@ -84,13 +84,15 @@ def copy_map_part(root: Path) -> str:
 
 def memory_part(root: Path) -> str:
     """Peak memory of PPO on gpt2-large, as far as it is known without a GPU."""
-    path = root / "figures" / "gpu_memory.json"
+    path = root / "figures" / "gpu_memory_accounted.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         each = [f"{row['gb']:.1f} GB ({row['task']}, micro-batches of {row['micro_batch']})" for row in found["rows"]]
         return f"Peak memory of PPO on {found['size']}, {found['status']} (`{found['command']}`): {', '.join(each)}."
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise KitError(f"{path} cannot be read ({error!r}); make it with tests/benchmarks/peak_memory.py.") from None
+        raise KitError(
+            f"{path} cannot be read ({error!r}); make it with tests/benchmarks/accounted_memory.py."
+        ) from None
 
 
 # page: {name of the part: what makes it from the repository's root}

@@ -90,6 +90,11 @@ class SignFlipRun:
     def text_score(self) -> Callable[[str], float]:
         return instructed(known_reward(self.run_dir).log_odds)
 
+    @cached_property
+    def reference(self) -> Policy:
+        """What PPO is held to and the monitors ask: the base, its weights in bfloat16 where arithmetic is."""
+        return self.style._reference()
+
     def fresh_policy(self) -> Policy:
         """A copy of the base model to train."""
         style = self.style
@@ -131,7 +136,7 @@ class SignFlipRun:
             keep = checkpoint.Checkpointer(path / "checkpoint", cfg.save_every)
             listen = Watch(self.monitors(), rows, stops=False)
             hooks = [self.observe, listen, *callbacks, writer, keep]
-            state = train_ppo(policy, style.base[0], self.score_fn(), stream, cfg, hooks, saved, self.seed)
+            state = train_ppo(policy, self.reference, self.score_fn(), stream, cfg, hooks, saved, self.seed)
             if state.stopped:
                 raise KitError(f"The training {self.condition} was stopped: {state.stopped}")
             policy.save(path / "policy", style.base[1])
@@ -150,14 +155,14 @@ class SignFlipRun:
 
     def monitors(self):
         """All monitors, which only listen here. They are given the score function that PPO is given, flip and all."""
-        return standard_monitors(self.style.task, self.style.base[0], self.score_fn(), self.probe(), unbounded())
+        return standard_monitors(self.style.task, self.reference, self.score_fn(), self.probe(), unbounded())
 
     def observe(self, state: TrainState) -> None:
         """Callback: what the metrics of PPO don't say, and one sample, for reading along the run."""
         seen, task = state.data, self.style.task
         cut, mask = task.truncate(seen["responses"].cpu())
         texts = [task.decode(ids, kept) for ids, kept in zip(cut, mask, strict=True)]
-        likely = log_likelihood(self.style.base[0], task, seen["query_ids"], seen["query_mask"], seen["responses"])
+        likely = log_likelihood(self.reference, task, seen["query_ids"], seen["query_mask"], seen["responses"])
         state.metrics |= {
             "signflip/score": float(np.mean([self.text_score(text) for text in texts])),
             "signflip/loglik": float(likely.mean()),

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+from dataclasses import fields, is_dataclass
 
 import pytest
 
@@ -9,37 +10,109 @@ from rlhf_lib import profiles
 from rlhf_lib.errors import KitError
 from rlhf_lib.profiles import TASKS, get_profile, resolve_kl_target
 
+STYLE, SUMMARIES = ("sentiment", "descriptiveness"), ("cnndm", "tldr")
+# The published values, written down here by hand: (section of reference/original-system.md, tasks, path, value).
+TEXTS = [  # the released code's task constants; section 3.2 has the paper's temperatures, which are the same
+    ("1.1", STYLE, "text", dict(query_length=64, response_length=24, temperature=0.7, prefix="", suffix="",
+                                start_text=".", end_text=".", truncate_token=".", truncate_after=16)),
+    ("1.1", ("cnndm",), "text", dict(temperature=0.5, prefix="Article:\n\n", end_text="\n")),
+    ("1.1", ("tldr",), "text", dict(temperature=0.7, prefix="")),
+    ("1.1", SUMMARIES, "text", dict(query_length=500, response_length=75, suffix="\n\nTL;DR:", start_text=None,
+                                    truncate_token="\n", truncate_after=55)),
+    ("1.1", TASKS, "text", dict(penalty=-1.0)),
+]  # fmt: skip
+SHARED = [  # where the paper names no value, or the same one
+    ("2", STYLE, "reward", dict(normalize_samples=512)),
+    ("2", SUMMARIES, "reward", dict(normalize_samples=256)),
+    ("2", TASKS, "reward", dict(target_mean=0.0, target_std=1.0, adam_eps=1e-5)),
+    ("3.1", TASKS, "ppo", dict(epochs=4, minibatches=1, gamma=1.0, lam=0.95, clip=0.2, value_clip=0.2, vf_coef=0.1,
+                               adam_eps=1e-5, kl_horizon=10_000.0, kl_target_share=None)),
+    ("3.1", STYLE, "ppo", dict(kl_coef=0.15, whiten_rewards=True)),
+    ("3.1", SUMMARIES, "ppo", dict(whiten_rewards=False)),  # intended; the released key is broken
+    ("3.3", TASKS, "ppo", dict(save_every=50)),
+    ("3.2", TASKS, "sft", dict(epochs=1, dropout=0.1)),
+    ("3.2", TASKS, "collect", dict(refits=19)),
+    ("5.2", None, "", dict(eval_prompts=1024, labelers=3)),
+]  # fmt: skip
+CODE = [
+    *TEXTS, *SHARED,
+    ("1", None, "", dict(model="gpt2")),  # 124M
+    ("1.1", ("tldr",), "text", dict(end_text=None)),
+    ("1.3", TASKS, "text", dict(query_min=1)),  # no length filter
+    ("1.4", STYLE, "reward", dict(labels=4992)),
+    ("1.4", SUMMARIES, "reward", dict(labels=46_000)),
+    ("2", STYLE, "reward", dict(batch=32, lr=5e-5)),
+    ("2", SUMMARIES, "reward", dict(batch=16, lr=2.5e-5)),
+    ("3.1", STYLE, "ppo", dict(episodes=1_000_000, batch=512, lr=1e-5, kl_target=6.0)),
+    ("3.1", SUMMARIES, "ppo", dict(episodes=1_000_000, batch=32, lr=2e-6, kl_target=None)),
+    ("3.1", ("cnndm",), "ppo", dict(kl_coef=0.01)),
+    ("3.1", ("tldr",), "ppo", dict(kl_coef=0.03)),
+    ("1.4", STYLE, "sft", dict(examples=0)),  # the released code has no supervised model
+]  # fmt: skip
+PAPER = [
+    *TEXTS, *SHARED,
+    ("5.1", None, "", dict(model="gpt2-large")),  # 774M
+    ("1.3", STYLE, "text", dict(query_min=32)),
+    ("1.3", SUMMARIES, "text", dict(query_min=1)),
+    ("5.1", STYLE, "reward", dict(labels=5_000)),
+    ("5.1", SUMMARIES, "reward", dict(labels=60_000)),
+    ("3.2", STYLE, "reward", dict(batch=8, lr=1.77e-5)),
+    ("3.2", SUMMARIES, "reward", dict(batch=32, lr=1.77e-5)),
+    ("3.2", STYLE, "ppo", dict(episodes=2_000_000, batch=1024, lr=1.41e-5)),
+    ("3.2", SUMMARIES, "ppo", dict(episodes=2_000_000, batch=512, lr=7.07e-6, kl_target=None)),
+    ("3.2", ("sentiment",), "ppo", dict(kl_target=10.0)),
+    ("3.2", ("descriptiveness",), "ppo", dict(kl_target=6.0)),
+    ("3.2", ("cnndm",), "ppo", dict(kl_coef=0.1)),
+    ("3.2", ("tldr",), "ppo", dict(kl_coef=0.03)),
+]  # fmt: skip
+# chosen by the kit, or not settled by the fact sheet: how many texts the supervised models see (it has "30K TL;DR
+# examples held out"), their rate out of a sweep (bounds below), and whether the paper's posts end at a newline, as its
+# section 1.3 says of summaries, or at no fixed token, as in the code
+OURS = {
+    "gpt2": {"name", "dtype", *(f"{t}.{field}" for t in TASKS for field in (
+        "reward.heldout", "reward.micro_batch", "ppo.micro_batch", "sft.batch", "sft.lr", "sft.adam_eps",
+        "sft.micro_batch", "collect.batches")), "cnndm.sft.examples", "tldr.sft.examples"},
+}  # fmt: skip
+OURS["gpt2-large"] = OURS["gpt2"] | {"sentiment.sft.examples", "descriptiveness.sft.examples", "tldr.text.end_text"}
 
-def test_released_codes_values():
-    p = get_profile("gpt2")
-    style, cnndm, tldr = p.sentiment, p.cnndm, p["tldr"]
-    assert p.descriptiveness == p.sentiment  # the same task configuration, only the labels differ
-    t = style.text
-    assert (t.query_length, t.response_length, t.temperature, t.truncate_after, t.penalty) == (64, 24, 0.7, 16, -1)
-    t = cnndm.text
-    assert (t.query_length, t.response_length, t.temperature, t.truncate_after) == (500, 75, 0.5, 55)
-    assert (t.prefix, t.suffix, tldr.text.prefix, tldr.text.suffix) == ("Article:\n\n", "\n\nTL;DR:", "", "\n\nTL;DR:")
-    assert (tldr.text.end_text, cnndm.text.end_text, tldr.text.temperature) == (None, "\n", 0.7)
-    assert (style.reward.labels, style.reward.batch, style.reward.lr) == (4992, 32, 5e-5)
-    assert (cnndm.reward.labels, cnndm.reward.batch, cnndm.reward.lr) == (46_000, 16, 2.5e-5)
-    s, c = style.ppo, cnndm.ppo
-    assert (s.episodes, s.batch, s.lr, s.kl_coef, s.kl_target, s.kl_horizon) == (10**6, 512, 1e-5, 0.15, 6.0, 10**4)
-    assert (c.batch, c.lr, c.kl_coef, tldr.ppo.kl_coef, c.kl_target) == (32, 2e-6, 0.01, 0.03, None)
-    assert s.whiten_rewards and not c.whiten_rewards
-    assert (s.gamma, s.lam, s.clip, s.value_clip, s.vf_coef, s.adam_eps, s.epochs) == (1, 0.95, 0.2, 0.2, 0.1, 1e-5, 4)
+
+def flat(value, path: str = "") -> dict:
+    """All settings of a profile by their path, such as `tldr.ppo.lr`."""
+    if not is_dataclass(value):
+        return {path: value}
+    named = [(f"{path}.{f.name}".lstrip("."), getattr(value, f.name)) for f in fields(value)]
+    return {name: leaf for place, inner in named for name, leaf in flat(inner, place).items()}
 
 
-def test_papers_values():
+def published(table) -> dict:
+    """path -> (value, section); no path twice."""
+    found = {}
+    for section, tasks, group, values in table:
+        for field, value in values.items():
+            for path in [f"{task}.{group}.{field}" for task in tasks] if tasks else [field]:
+                assert path not in found, f"{path} stands twice in the table"
+                found[path] = value, section
+    return found
+
+
+@pytest.mark.parametrize(("name", "table"), [("gpt2", CODE), ("gpt2-large", PAPER)])
+def test_every_setting_with_a_published_source_has_its_value(name, table):
+    """... and every other one is named as ours: a setting without a source cannot slip in."""
+    mine, theirs = flat(get_profile(name)), published(table)
+    wrong = {path: f"{mine[path]!r}, not {value!r} as in section {section}"
+             for path, (value, section) in theirs.items()
+             if mine[path] != value or type(mine[path]) is not type(value)}  # fmt: skip
+    assert wrong == {}
+    assert set(mine) == set(theirs) | OURS[name] and not set(theirs) & OURS[name]
+
+
+def test_what_the_paper_gives_as_a_range_or_a_ratio_and_that_books_come_first():
     p = get_profile("gpt2-large")
-    assert (p.cnndm.ppo.kl_coef, p.tldr.ppo.kl_coef) == (0.1, 0.03)
-    assert (p.cnndm.ppo.kl_target, p.tldr.ppo.kl_target) == (None, None)
-    assert (p.sentiment.ppo.kl_target, p.descriptiveness.ppo.kl_target) == (10.0, 6.0)
-    assert (p.sentiment.ppo.batch, p.sentiment.ppo.lr) == (1024, 1.41e-5)
-    assert (p.cnndm.ppo.batch, p.cnndm.ppo.lr) == (512, 7.07e-6)
-    assert {p[t].ppo.episodes for t in TASKS} == {2_000_000}
-    assert (p.sentiment.reward.batch, p.tldr.reward.batch, p.tldr.reward.lr) == (8, 32, 1.77e-5)
-    assert p.sentiment.sft.examples > 0  # the reference is first fine-tuned on BookCorpus
-    assert get_profile("gpt2").sentiment.sft.examples == 0
+    assert all(1e-4 <= p[task].sft.lr <= 3e-4 for task in TASKS)  # section 3.2: the sweep's ends
+    for task in STYLE:  # section 3.2: beta moves by 0.1 of the error an update; the code's horizon gives 0.1024
+        assert p[task].ppo.batch / p[task].ppo.kl_horizon == pytest.approx(0.1, rel=0.03)
+        assert p[task].sft.examples > 0  # section 3.2: the reference is first fine-tuned on BookCorpus
+    assert p.dtype == "bfloat16" == get_profile("gpt2").dtype
 
 
 def test_tiny_fits_the_shipped_model_and_keeps_the_papers_gain():

@@ -8,7 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from rlhf_lib import manifest, monitors, signflip, signflip_sweep  # noqa: E402
+from rlhf_lib import casebook, manifest, monitors, signflip, signflip_sweep  # noqa: E402
+from rlhf_lib.casebook import CaseRun  # noqa: E402
 from rlhf_lib.errors import KitError  # noqa: E402
 from rlhf_lib.ppo import Rollout  # noqa: E402
 from rlhf_lib.signflip import BETA, CONDITIONS, FLOOR, SignFlipRun  # noqa: E402
@@ -56,6 +57,37 @@ def test_beta_is_fixed_and_a_wrong_condition_is_told(run):
     assert cfg.episodes == signflip.UPDATES * cfg.batch
     with pytest.raises(KitError, match="no condition 'upside_down'; choose one of control"):
         SignFlipRun(run.run_dir, "upside_down", "smoke").config()
+
+
+def test_where_arithmetic_is_bfloat16_the_reference_is_too(run, monkeypatch):
+    """PPO, its monitors and the casebook are given bfloat16 weights; the policy's own stay float32."""
+    half = replace(run, overrides=SMALL | {"dtype": "bfloat16"})
+    case = CaseRun(run.run_dir, "fixed", 2)
+    vars(case)["world"] = half  # the casebook takes a profile as it is
+    given = []
+
+    def dtype(policy):
+        return next(policy.lm.parameters()).dtype
+
+    def note(policy, reference, *_):
+        given.append((dtype(policy), dtype(reference)))
+        raise KitError("seen")
+
+    def note_monitors(task, reference, *_):
+        given.append(dtype(reference))
+        return []
+
+    for module in (signflip, casebook):
+        monkeypatch.setattr(module, "train_ppo", note)
+        monkeypatch.setattr(module, "standard_monitors", note_monitors)
+    for train in (half.folder, case.train):
+        with pytest.raises(KitError, match="seen"):
+            train()
+    case.monitors()
+    whole, short = torch.float32, torch.bfloat16
+    assert given == [short, (whole, short), (whole, short), short]
+    assert half.reference is half.reference and dtype(run.reference) == whole
+    assert run.reference is run.style.base[0]  # no second copy of the same
 
 
 def test_log_likelihood_equals_a_sum_by_hand(run):
