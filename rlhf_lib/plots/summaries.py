@@ -257,7 +257,8 @@ LABEL_KINDS = {"best_of_4": "best of four", "description": "problem tags", "corr
 def agreement_by_kind(data: pd.DataFrame) -> Figure:
     """Do two labelers agree? A bar a kind of label, raw at the left with its chance marked, beyond chance at the right.
 
-    Columns: `kind`, `agreement`, `chance`, `beyond_chance` (shares, 1: always), optional `low, high` of the agreement.
+    Columns: `kind`, `agreement`, `chance`, `beyond_chance` (shares, 1: always); optional `low, high` of the agreement,
+    `beyond_low, beyond_high` of what is beyond chance, which may lie below 0.
     """
     require_columns(data, ["kind", "agreement", "chance", "beyond_chance"], "agreement_by_kind")
     figure, axes = new_figure(1, 2, width=4.2, height=3.0, sharey=True)
@@ -265,12 +266,15 @@ def agreement_by_kind(data: pd.DataFrame) -> Figure:
     raw, beyond = axes[0]
     raw.bar(places, data["agreement"], 0.6, color="#56B4E9", yerr=error_lengths(data, "agreement"), capsize=3)
     raw.plot(places, data["chance"], "_", color="black", markersize=26, markeredgewidth=2, label="chance")
-    beyond.bar(places, data["beyond_chance"], 0.6, color="#0072B2")
+    around = data[["beyond_chance"]].assign(low=data.get("beyond_low"), high=data.get("beyond_high"))
+    spread = error_lengths(around, "beyond_chance") if around.notna().all(axis=None) else None
+    beyond.bar(places, data["beyond_chance"], 0.6, color="#0072B2", yerr=spread, capsize=3)
+    lowest = min(0.0, around["low"].min()) if spread is not None else 0.0
     for axis, title in ((raw, "two labelers agree"), (beyond, "… beyond chance")):
         axis.set_xticks(places, names)
         axis.set(title=title, xlabel="")
         axis.grid(visible=False, axis="x")
-        percent_axis(axis)
+        percent_axis(axis, low=lowest)
     raw.set_ylabel("share of pairs")
     raw.legend(frameon=False, loc="upper left")
     return figure

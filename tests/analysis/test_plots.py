@@ -74,6 +74,17 @@ def test_on_the_line_of_scores_only_the_picked_one_is_coloured():
     assert np.allclose(arrows, points.push) and axis.get_xlabel()
 
 
+def test_what_is_beyond_chance_has_its_interval():
+    data = made_up.agreement_by_kind()
+    data = data.assign(beyond_low=data.beyond_chance - 0.5, beyond_high=data.beyond_chance + 0.1)
+    beyond = plots.agreement_by_kind(data).axes[1]
+    (bars,) = [held for held in beyond.containers if hasattr(held, "errorbar") and held.errorbar is not None]
+    ends = np.array([segment[:, 1] for segment in bars.errorbar[2][0].get_segments()])  # [kinds, low and high]
+    assert np.allclose(ends, data[["beyond_low", "beyond_high"]]) and beyond.get_ylim()[0] <= ends.min() < 0
+    plain = plots.agreement_by_kind(made_up.agreement_by_kind()).axes[1]
+    assert plain.containers[0].errorbar is None and plain.get_ylim()[0] > -0.1
+
+
 def test_lines_carry_the_frames_numbers():
     data = made_up.learning()
     axis = plots.learning_curve(data).axes[0]
