@@ -50,7 +50,7 @@ def result_row(run: SummaryRun, plan: Plan, guesser: bool = False, model: str = 
     metrics, report = run.metrics(model, plan, guesser), run.reward_model(model, plan, guesser).report
     row |= {"kl": metrics["objective/kl"].tail(LAST_UPDATES).mean(), "entropy": metrics["objective/entropy"].iloc[-1]}
     row |= {"reward_accuracy": report["heldout_accuracy"], "seconds": metrics["time/update"].sum()}
-    return row | ({"noticed": watch_guesser(run, plan, model)} if guesser else {})
+    return row | {"noticed": watch_guesser(run, plan, model) if guesser else float("nan")}
 
 
 def watch_guesser(run: SummaryRun, plan: Plan, model: str = "fine-tuned") -> float:
