@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rlhf_lib import claims, manifest
+from rlhf_lib import claims, manifest, recordings
 from rlhf_lib.analysis import baselines, preference, rates
 from rlhf_lib.errors import KitError
 from rlhf_lib.samples import read_samples, summaries
@@ -88,8 +88,7 @@ def with_recorded(rows: pd.DataFrame, profile: str, own: bool = False) -> pd.Dat
     What claims are held against: one seed can contradict a claim and cannot establish it. own: somebody's own model,
     texts or samples, beside which no recording counts.
     """
-    made = RECORDED.with_name("summary_manifest.json")
-    if own or not made.is_file() or manifest.read_json(made).get("profile") != profile:
+    if own or not recordings.was_made_with(RECORDED.parent, "summary", profile):
         return rows
     old = read_samples(RECORDED)
     old = old[old["task"].isin(set(rows["task"])) & ~old["seed"].isin(set(rows["seed"].dropna()))]

@@ -123,8 +123,7 @@ def count_copies(samples: pd.DataFrame) -> pd.DataFrame:
     preambles, starts, words = [], [], []
     for row, summary in zip(samples.itertuples(), summaries(samples), strict=True):
         source = text.source_words(row.query, row.task)
-        known = None if pd.isna(row.starts_with_preamble) else bool(row.starts_with_preamble)
-        preambles.append(has_preamble(row.query, row.task) if known is None else known)
+        preambles.append(_preamble_of(row))
         starts.append(starts_with(source, first_sentence(summary)))
         words.append(starts_with(source, text.words(summary)[:MIN_COPIED_WORDS]))
     return frame.assign(
@@ -134,19 +133,27 @@ def count_copies(samples: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def _preamble_of(row) -> bool | None:
+    """Whether a sample row's input has a preamble: by its own `starts_with_preamble`, or else by the definitions."""
+    known = row.starts_with_preamble
+    return has_preamble(row.query, row.task) if pd.isna(known) else bool(known)
+
+
 def copied_sentences(samples: pd.DataFrame) -> pd.DataFrame:
     """Which sentence of its source each sentence of a summary is, word for word: a row a sentence of 5 words or more.
 
     Columns: `task, model, seed, query_id, preamble` and `place` (1: the source's first sentence; 0: copied whole from
     nowhere). A preamble that ends in a full stop is a source's first sentence.
     """
-    frame = count_copies(samples)[["task", "model", "seed", "query_id", "preamble"]]
-    found = []
+    frame = samples[["task", "model", "seed", "query_id"]].reset_index(drop=True)
+    preambles, found = [_preamble_of(row) for row in samples.itertuples()], []
     for row, summary in zip(samples.itertuples(), summaries(samples), strict=True):
         source = [tuple(text.words(s)) for s in text.sentences(text.source_body(row.query, row.task))]
         said = text.counted_sentences(summary, MIN_COPIED_WORDS)
         found.append([source.index(tuple(s)) + 1 if tuple(s) in source else 0 for s in said])
-    frame = frame.assign(place=pd.Series(found, index=frame.index, dtype=object))
+    frame = frame.assign(
+        preamble=pd.Series(preambles, dtype="boolean"), place=pd.Series(found, index=frame.index, dtype=object)
+    )
     return frame.explode("place").dropna(subset="place").astype({"place": int}).reset_index(drop=True)
 
 
