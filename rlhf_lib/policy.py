@@ -16,11 +16,12 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from rlhf_lib.cores import side_by_side, workers_for
 from rlhf_lib.cpu import keep_freed_memory, quicken
 from rlhf_lib.errors import KitError
 from rlhf_lib.memory import is_out_of_memory
 from rlhf_lib.network import offline_if_unreachable
-from rlhf_lib.sampling import Samples, sample
+from rlhf_lib.sampling import Samples, sample, scaled_logits
 from rlhf_lib.states import pads_to_the_right, read_states
 
 VALUE_HEAD_FILE = "value_head.safetensors"
@@ -217,9 +218,9 @@ class Policy(nn.Module):
         """
         hidden = self._response_states(ids, mask, responses)  # [batch, length, width]
         with self._precision():
-            logits = self.lm.get_output_embeddings()(hidden)  # [batch, length, vocab]
+            logits = scaled_logits(self.lm.get_output_embeddings(), hidden, temperature)  # [batch, length, vocab]
             values = self.value_head(hidden.to(self.value_head.weight.dtype)).squeeze(-1)
-        return token_logprobs(logits, responses.to(self.device), temperature), values.float()
+        return token_logprobs(logits, responses.to(self.device)), values.float()
 
     def _response_states(self, ids: torch.Tensor, mask: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
         """Hidden states that predict the response: [batch, length, width]."""
@@ -238,8 +239,10 @@ class Policy(nn.Module):
         self, ids: torch.Tensor, mask: torch.Tensor, responses: torch.Tensor, temperature: float, micro_batch: int = 64
     ) -> torch.Tensor:
         """Log-probabilities [batch, length] of given responses, no gradients, a micro-batch at a time."""
-        parts = [self(i, m, r, temperature)[0] for i, m, r in _chunks(micro_batch, ids, mask, responses)]
-        return torch.cat(parts)
+        by_length = mask.sum(1).argsort(stable=True)  # like lengths beside one another: fewer pads
+        parts = by_length.split(micro_batch)
+        one = lambda rows: self(ids[rows], mask[rows], responses[rows], temperature)[0]  # noqa: E731
+        return torch.cat(side_by_side(one, parts, workers_for(self, len(parts))))[by_length.argsort()]
 
     def save(self, folder: str | Path, tokenizer=None) -> Path:
         """Write a folder that AutoModelForCausalLM opens (safetensors), the value head beside it; atomic."""
@@ -264,10 +267,9 @@ class Policy(nn.Module):
         return policy, tokenizer
 
 
-def token_logprobs(logits: torch.Tensor, tokens: torch.Tensor, temperature: float) -> torch.Tensor:
-    """log softmax(logits / temperature) at the tokens. [batch, time, vocab], [batch, time] -> [batch, time]."""
-    scaled = logits.float() / temperature  # detail 10
-    return -F.cross_entropy(scaled.flatten(0, 1), tokens.flatten(), reduction="none").view_as(tokens)
+def token_logprobs(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """log softmax at the tokens, nats. [batch, time, vocab], [batch, time] -> [batch, time]."""
+    return -F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none").view_as(tokens)
 
 
 def _chunks(size: int, *tensors: torch.Tensor):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 
 import torch
 
+from rlhf_lib.cores import add_gradients, backward, side_by_side, workers_for
 from rlhf_lib.errors import KitError
 from rlhf_lib.policy import Policy
 from rlhf_lib.profiles import PPOConfig
@@ -183,21 +184,23 @@ def train_minibatch(
     Returns the statistics and the largest distance of a ratio from 1.
     """
     advantages, returns = advantages_and_returns(batch, kl_coef, cfg, sync)
-    totals: dict[str, torch.Tensor] = {}
-    spread = advantages.new_zeros(())
     by_length = batch.context_mask.sum(1).argsort(stable=True)  # like lengths beside one another: fewer pads
-    for rows in by_length.split(cfg.micro_batch):
-        part = batch.rows(rows)
+    parts, parameters = by_length.split(cfg.micro_batch), list(policy.parameters())
+    workers = workers_for(policy, len(parts)) if sync is None else 1
+
+    def learn(rows: torch.Tensor):
+        part, share = batch.rows(rows), len(rows) / len(advantages)
         logprobs, values = policy(part.context_ids, part.context_mask, part.responses, temperature)  # [b, R] each
         loss, stats = ppo_loss(logprobs, values, part.logprobs, part.values, advantages[rows], returns[rows], cfg)
-        share = len(rows) / len(advantages)
-        (loss * share).backward()
-        for name, value in stats.items():
-            totals[name] = totals.get(name, 0.0) + share * value
-        spread = torch.maximum(spread, ((logprobs.detach() - part.logprobs).exp() - 1.0).abs().max())
+        spread = ((logprobs.detach() - part.logprobs).exp() - 1.0).abs().max()
+        return backward(loss * share, parameters, workers), {k: share * v for k, v in stats.items()}, spread
+
+    gradients, stats, spreads = zip(*side_by_side(learn, parts, workers), strict=True)
+    add_gradients(parameters, gradients)
+    totals = {name: sum(s[name] for s in stats) for name in stats[0]}
     totals["ppo/returns/mean"], totals["ppo/returns/var"] = returns.mean(), returns.var(correction=0)
     totals["ppo/val/var_explained"] = 1.0 - totals["ppo/val/error"] / totals["ppo/returns/var"].clamp(min=1e-8)
-    return totals, spread
+    return totals, torch.stack(spreads).max()
 
 
 def ppo_update(

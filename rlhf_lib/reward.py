@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification
 
+from rlhf_lib.cores import side_by_side, workers_for
 from rlhf_lib.errors import KitError
 from rlhf_lib.picks import Comparisons, encode_labels, split_by_query
 from rlhf_lib.policy import Policy, atomic_folder, prepare
@@ -76,13 +77,16 @@ class RewardModel(nn.Module):
         query_mask: torch.Tensor,
         response_ids: torch.Tensor,
         response_mask: torch.Tensor,
-        micro_batch: int = 128,
+        micro_batch: int | None = None,
     ) -> torch.Tensor:
         """Scores [batch], no gradients. Queries [batch, Q] left-padded, without the task's prefix and suffix;
-        responses [batch, R] right-padded."""
+        responses [batch, R] right-padded. As many rows at a time as suit the device, or `micro_batch`."""
         ids = torch.cat([query_ids, response_ids], 1).to(self.device)  # [batch, Q + R]
         mask = torch.cat([query_mask.bool(), response_mask.bool()], 1).to(self.device)
-        return torch.cat([self(i, m) for i, m in zip(ids.split(micro_batch), mask.split(micro_batch), strict=True)])
+        by_length = mask.sum(1).argsort(stable=True)  # like lengths beside one another: fewer pads
+        parts = by_length.split(micro_batch or (16 if self.device.type == "cpu" else 128))
+        scores = side_by_side(lambda rows: self(ids[rows], mask[rows]), parts, workers_for(self, len(parts)))
+        return torch.cat(scores)[by_length.argsort()]
 
     def save(self, folder: str | Path, tokenizer, base_config) -> Path:
         """Write a folder that AutoModelForSequenceClassification opens and scores alike (one label); atomic.

@@ -63,6 +63,16 @@ def pick(logprobs: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     return torch.searchsorted(cdf, uniform[:, None] * cdf[:, -1:], right=True).squeeze(1).clamp_(max=cdf.shape[1] - 1)
 
 
+def scaled_logits(head: torch.nn.Module, hidden: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Logits over the temperature (detail 10): hidden [..., width] -> [..., vocab].
+
+    Dividing the states is the same, and there are far fewer of them than logits; a head with a bias forbids it.
+    """
+    if getattr(head, "bias", None) is None:
+        return head(hidden / temperature).float()
+    return head(hidden).float() / temperature
+
+
 @torch.no_grad()
 def sample(
     lm,
@@ -88,7 +98,7 @@ def sample(
     logprobs = torch.empty(len(hidden), length, device=ids.device)
     values = torch.zeros(len(hidden), length, device=ids.device)
     for t in range(length):
-        logp = F.log_softmax(head(hidden).float() / temperature, dim=-1)  # [batch, vocab]
+        logp = F.log_softmax(scaled_logits(head, hidden, temperature), dim=-1)  # [batch, vocab]
         token = pick(logp, uniform[:, t])
         responses[:, t] = token
         logprobs[:, t] = logp.gather(1, token[:, None]).squeeze(1)

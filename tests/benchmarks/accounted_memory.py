@@ -24,14 +24,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from rlhf_lib import cpu, gpu, manifest, policy, reward, sampling
+from rlhf_lib import cores, cpu, gpu, manifest, policy, reward, sampling
 from rlhf_lib.memory import checkpoint_activations
 from rlhf_lib.ppo import SAMPLED, Rollout, train_minibatch
 from rlhf_lib.profiles import TASKS, PPOConfig, TextConfig, get_profile
 from rlhf_lib.tasks import Task
 from rlhf_lib.training import adam_step, make_adam
 
-SCORED = 128  # responses that `RewardModel.score` reads at a time
+SCORED = 128  # responses that `RewardModel.score` reads at a time on a GPU
 READS_A_NUMBER = torch.ops.aten._local_scalar_dense.default
 
 
@@ -120,7 +120,7 @@ def work(counter: Counter, architecture: dict, text: TextConfig, cfg: PPOConfig,
     counter.phase = "scoring"
     rows = min(cfg.batch, SCORED)
     with torch.no_grad():
-        scorer.score(*tokens(rows, text.query_length), *tokens(rows, length))
+        scorer.score(*tokens(rows, text.query_length), *tokens(rows, length), micro_batch=SCORED)
     counter.phase = "reference"
     reference.logprobs(
         *tokens(cfg.micro_batch, context), tokens(cfg.micro_batch, length)[0], text.temperature, cfg.micro_batch
@@ -134,7 +134,9 @@ def account(
 ) -> dict[str, float]:
     """Most bytes at one time, by phase. again: activations computed again; fakes: without storage, or for real."""
     counter, context = Counter(fakes), len(task.prefix_ids) + task.text.query_length + len(task.suffix_ids)
-    with mock.patch.object(cpu, "HAS_ONEDNN", False), ExitStack() as stack:  # products as a GPU has them
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(cpu, "HAS_ONEDNN", False))  # products as a GPU has them
+        stack.enter_context(mock.patch.object(cores, "SMALL", 0))  # and one micro-batch after another
         if fakes:
             stack.enter_context(without_storage())
         stack.enter_context(counter)

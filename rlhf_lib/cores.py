@@ -1,0 +1,74 @@
+"""Micro-batches side by side on a CPU's cores.
+
+The layers of a small model are too short to be shared out: two cores on one layer after another need 0.6 of one core's
+time, two micro-batches at once hardly more than half. Results do not depend on which is ready first.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+SMALL = 30_000_000  # parameters: a larger model's layers keep all cores busy, and its micro-batches fill the memory
+Part, Result = TypeVar("Part"), TypeVar("Result")
+
+
+def workers_for(model: nn.Module, parts: int) -> int:
+    """How many of so many micro-batches go side by side: a divisor of both their number and the cores'; 1 on a GPU."""
+    parameters = list(model.parameters())
+    if parameters[0].device.type != "cpu" or sum(p.numel() for p in parameters) > SMALL:
+        return 1
+    return math.gcd(torch.get_num_threads(), parts)
+
+
+def side_by_side(work: Callable[[Part], Result], parts: Sequence[Part], workers: int) -> list[Result]:
+    """[work(part) for part in parts] by so many workers, each with its share of the cores; the first error is raised."""
+    if workers == 1:
+        return [work(part) for part in parts]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads // workers)  # MKL's number is one for the whole process
+    try:
+        return list(_pool(workers, threads // workers).map(_in_mode(work, torch.is_grad_enabled()), parts))
+    finally:
+        torch.set_num_threads(threads)
+
+
+@lru_cache
+def _pool(workers: int, threads: int) -> ThreadPoolExecutor:
+    """Kept for the next time; OpenMP's number of threads is each worker's own."""
+    return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,))
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+def _in_mode(work: Callable[[Part], Result], gradients: bool) -> Callable[[Part], Result]:
+    """`work` with gradients on or off as where it was asked for: the switch is each thread's own."""
+
+    def wrapped(part: Part) -> Result:
+        with torch.set_grad_enabled(gradients):
+            return work(part)
+
+    return wrapped
+
+
+def backward(loss: torch.Tensor, parameters: Sequence[nn.Parameter], workers: int) -> tuple[torch.Tensor, ...] | None:
+    """Add a loss's gradients to the parameters'; where others work beside it, give them back for `add_gradients`."""
+    if workers == 1:
+        return loss.backward()
+    return torch.autograd.grad(loss, parameters)
+
+
+def add_gradients(parameters: Sequence[nn.Parameter], gradients: Iterable[tuple[torch.Tensor, ...] | None]) -> None:
+    """Add what `backward` gave back, in the order given: sums of floats depend on it."""
+    for those in gradients:
+        for parameter, gradient in zip(parameters, those or (), strict=False):
+            parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)

@@ -1,0 +1,104 @@
+"""Micro-batches side by side: the same numbers as one after another, in the same order, and the threads put back."""
+
+import copy
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from core_models import STYLE, stream, tiny_lm
+
+from rlhf_lib import cores
+from rlhf_lib.cores import side_by_side, workers_for
+from rlhf_lib.policy import Policy
+from rlhf_lib.ppo import make_rollout, train_minibatch
+from rlhf_lib.profiles import PPOConfig
+from rlhf_lib.reward import RewardModel
+
+
+@pytest.fixture
+def four_threads():
+    """Four threads for torch, whatever the machine has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_workers_divide_the_micro_batches_and_the_cores(four_threads, monkeypatch):
+    model = torch.nn.Linear(3, 3)
+    assert [workers_for(model, parts) for parts in (1, 2, 3, 4, 6, 8)] == [1, 2, 1, 4, 2, 4]
+    monkeypatch.setattr(cores, "SMALL", 11)  # its 12 parameters are too many
+    assert workers_for(model, 4) == 1
+    assert workers_for(torch.nn.Linear(1, 1, device="meta"), 4) == 1  # as on any device but the CPU
+
+
+def test_work_runs_at_once_in_the_order_of_its_parts_and_the_threads_are_put_back(four_threads):
+    both = threading.Barrier(2, timeout=30)  # broken, and an error, unless two wait at it at the same time
+
+    def work(part):
+        both.wait()
+        time.sleep(0.02 * (4 - part))
+        return part, torch.get_num_threads(), torch.is_grad_enabled()
+
+    with torch.no_grad():
+        assert side_by_side(work, range(4), 2) == [(part, 2, False) for part in range(4)]
+    assert side_by_side(work, range(2), 2) == [(0, 2, True), (1, 2, True)]
+    assert torch.get_num_threads() == 4
+
+
+def test_the_error_of_a_part_is_raised_and_the_threads_are_put_back(four_threads):
+    with pytest.raises(ZeroDivisionError):
+        side_by_side(lambda part: 1 / part, [1, 0], 2)
+    assert torch.get_num_threads() == 4
+
+
+def test_a_minibatch_side_by_side_has_the_gradient_of_one_after_another(tokenizer, four_threads, monkeypatch):
+    policy = Policy(tiny_lm())
+    cfg = PPOConfig(16, 16, 1e-3, 0.1, micro_batch=4)
+    score = lambda q, qm, r, rm: r.float().mean(1)  # noqa: E731
+    reference = policy.frozen_copy()
+    rollout = make_rollout(policy, reference, score, stream(tokenizer), cfg, torch.Generator().manual_seed(0))[0]
+    other = replace(rollout, logprobs=rollout.logprobs - 0.1)
+
+    def learned():
+        mine = copy.deepcopy(policy)
+        stats, spread = train_minibatch(mine, None, other, 0.1, cfg, STYLE.temperature, None)
+        return [p.grad for p in mine.parameters()], stats, spread
+
+    used = []
+    pool = cores._pool
+    monkeypatch.setattr(
+        cores, "_pool", lambda workers, threads: used.append((workers, threads)) or pool(workers, threads)
+    )
+    gradients, stats, spread = learned()
+    again = learned()[0]
+    assert used == [(4, 1), (4, 1)]
+    monkeypatch.setattr(cores, "SMALL", 0)
+    alone, alone_stats, alone_spread = learned()
+    assert len(used) == 2
+    for mine, twice, wanted in zip(gradients, again, alone, strict=True):
+        assert torch.equal(mine, twice)  # bit for bit, whichever was ready first
+        torch.testing.assert_close(mine, wanted, rtol=1e-4, atol=1e-6)
+    assert spread == pytest.approx(float(alone_spread), rel=1e-4)
+    assert {k: float(v) for k, v in stats.items()} == pytest.approx(
+        {k: float(v) for k, v in alone_stats.items()}, rel=1e-4
+    )
+
+
+def test_rows_come_back_in_their_own_order_whatever_their_lengths():
+    torch.manual_seed(0)
+    policy = Policy(tiny_lm())
+    reward = RewardModel(policy.frozen_copy().lm.base_model)
+    ids, responses = torch.randint(1, 40, (20, 9)), torch.randint(1, 40, (20, 5))
+    mask = torch.arange(9) >= torch.randint(0, 8, (20, 1))  # left pads
+    ones = torch.ones_like(responses, dtype=torch.bool)
+    with torch.no_grad():
+        logprobs = torch.cat([policy(i[None], m[None], r[None], 0.7)[0] for i, m, r in zip(ids, mask, responses)])
+        scores = torch.cat(
+            [reward(torch.cat([i, r])[None], torch.cat([m, o])[None]) for i, m, r, o in zip(ids, mask, responses, ones)]
+        )
+    torch.testing.assert_close(policy.logprobs(ids, mask, responses, 0.7, micro_batch=6), logprobs)
+    torch.testing.assert_close(reward.score(ids, mask, responses, ones, micro_batch=6), scores)
+    torch.testing.assert_close(reward.score(ids, mask, responses, ones), scores)
