@@ -29,7 +29,7 @@ def workers_for(model: nn.Module, parts: int) -> int:
 
 
 def side_by_side(work: Callable[[Part], Result], parts: Sequence[Part], workers: int) -> list[Result]:
-    """[work(part) for part in parts] by so many workers, each with its share of the cores; the first error is raised."""
+    """[work(part) for part in parts] by so many workers, each with its share of the cores; a part's error is raised."""
     if workers == 1:
         return [work(part) for part in parts]
     threads = torch.get_num_threads()
@@ -60,15 +60,17 @@ def _in_mode(work: Callable[[Part], Result], gradients: bool) -> Callable[[Part]
     return wrapped
 
 
-def backward(loss: torch.Tensor, parameters: Sequence[nn.Parameter], workers: int) -> tuple[torch.Tensor, ...] | None:
+def backward(loss: torch.Tensor, parameters: Sequence[nn.Parameter], workers: int) -> tuple[torch.Tensor | None, ...]:
     """Add a loss's gradients to the parameters'; where others work beside it, give them back for `add_gradients`."""
     if workers == 1:
-        return loss.backward()
-    return torch.autograd.grad(loss, parameters)
+        loss.backward()
+        return ()
+    return torch.autograd.grad(loss, parameters, allow_unused=True)
 
 
-def add_gradients(parameters: Sequence[nn.Parameter], gradients: Iterable[tuple[torch.Tensor, ...] | None]) -> None:
+def add_gradients(parameters: Sequence[nn.Parameter], gradients: Iterable[tuple[torch.Tensor | None, ...]]) -> None:
     """Add what `backward` gave back, in the order given: sums of floats depend on it."""
-    for those in gradients:
-        for parameter, gradient in zip(parameters, those or (), strict=False):
-            parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+    for those in filter(None, gradients):
+        for parameter, gradient in zip(parameters, those, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)

@@ -185,7 +185,7 @@ def train_minibatch(
     """
     advantages, returns = advantages_and_returns(batch, kl_coef, cfg, sync)
     by_length = batch.context_mask.sum(1).argsort(stable=True)  # like lengths beside one another: fewer pads
-    parts, parameters = by_length.split(cfg.micro_batch), list(policy.parameters())
+    parts, parameters = by_length.split(cfg.micro_batch), [p for p in policy.parameters() if p.requires_grad]
     workers = workers_for(policy, len(parts)) if sync is None else 1
 
     def learn(rows: torch.Tensor):

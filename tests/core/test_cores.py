@@ -95,9 +95,14 @@ def test_rows_come_back_in_their_own_order_whatever_their_lengths():
     mask = torch.arange(9) >= torch.randint(0, 8, (20, 1))  # left pads
     ones = torch.ones_like(responses, dtype=torch.bool)
     with torch.no_grad():
-        logprobs = torch.cat([policy(i[None], m[None], r[None], 0.7)[0] for i, m, r in zip(ids, mask, responses)])
+        logprobs = torch.cat(
+            [policy(i[None], m[None], r[None], 0.7)[0] for i, m, r in zip(ids, mask, responses, strict=True)]
+        )
         scores = torch.cat(
-            [reward(torch.cat([i, r])[None], torch.cat([m, o])[None]) for i, m, r, o in zip(ids, mask, responses, ones)]
+            [
+                reward(torch.cat([i, r])[None], torch.cat([m, o])[None])
+                for i, m, r, o in zip(ids, mask, responses, ones, strict=True)
+            ]
         )
     torch.testing.assert_close(policy.logprobs(ids, mask, responses, 0.7, micro_batch=6), logprobs)
     torch.testing.assert_close(reward.score(ids, mask, responses, ones, micro_batch=6), scores)
