@@ -96,10 +96,9 @@ def log_probability_gap(sides: dict[str, Side], size: str) -> float:
 
 
 def growth(side: Side, quick: bool) -> list[dict]:
-    """Our seconds as batch, response length and model width grow, one at a time."""
+    """Our seconds as batch and response length grow, one at a time."""
     batches, lengths = ((16, 64), (24, 96)) if quick else ((16, 64, 256, 512), (24, 48, 96, 192))
     points = [("batch", "4x128", b, RESPONSE) for b in batches] + [("length", "4x128", BATCH, n) for n in lengths]
-    points += [] if quick else [("width", size, BATCH, RESPONSE) for size in ("4x128", "6x384", "12x768")]
     rows = []
     for along, size, batch, length in points:
         for what in ("sample", "score", "phases"):
@@ -109,6 +108,13 @@ def growth(side: Side, quick: bool) -> list[dict]:
                          "seconds": min(seconds), "unit": UNITS[what][0],
                          "rate": UNITS[what][1](batch, length) / min(seconds)})  # fmt: skip
     return rows
+
+
+def width_growth(compared: list[dict]) -> list[dict]:
+    """The same rows along the model's width, from what was compared."""
+    return [{"along": "width", "what": row["what"], "size": row["size"], "batch": BATCH, "length": RESPONSE,
+             "seconds": row["ours_seconds"]["all"], "unit": UNITS[row["what"]][0], "rate": row["ours"]}
+            for row in compared if row["what"] != "fit"]  # fmt: skip
 
 
 def memory(open_side, quick: bool) -> list[dict]:
@@ -134,7 +140,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "figures", help="folder for bench.json and the figure")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    turns = {"4x128": 2} if options.quick else {"4x128": 5, "6x384": 3, "12x768": 2}
+    turns = {"4x128": 2} if options.quick else {"4x128": 7, "6x384": 3, "12x768": 1}
     load = os.getloadavg()[0]
     if load > 0.5:
         print(f"Other work runs on this machine (load {load:.1f}): ratios stay fair, rates and shares are too low.")
@@ -154,9 +160,16 @@ def main() -> None:
             "work": {"vocabulary": VOCAB, "query": QUERY, "response": RESPONSE, "batch": BATCH, "epochs": EPOCHS,
                      "micro_batch": MICRO, "comparisons": COMPARISONS, "temperature": TEMPERATURE, "dtype": "float32",
                      "turns": turns},
-            "compared": [], "floors": {}, "log_probability_gap": {},
+            "floors": {}, "log_probability_gap": {},
         }  # fmt: skip
-        for size, rounds in turns.items():
+        few = 100 if options.quick else 1_000
+        found["notebooks"] = others.notebook_seconds(options.profile)
+        found["lcs_pairs_a_second"] = others.lcs_pairs_a_second(few)
+        found["store_labels_a_second"] = others.labels_a_second(few)
+        found["memory"] = memory(open_side, options.quick)
+        found["growth"] = growth(sides["ours"], options.quick)
+        found["compared"] = []
+        for size, rounds in turns.items():  # the longest comes last, and what is measured is kept
             print(f"{size} ...", flush=True)
             sides["ours"].do("score", size=size, batch=MICRO, length=RESPONSE)  # makes the model that both open
             if "peers" in sides:
@@ -165,24 +178,23 @@ def main() -> None:
             bandwidth = floors.bandwidth(step)
             found["floors"][size] = {"operations_a_second": rates, "decode_step_bytes": step,
                                      "bytes_a_second": bandwidth}  # fmt: skip
-            for what in ("score", "sample", "fit", "phases"):
+            for what in ("score", "sample", "phases", "fit"):
                 row = compared(sides, what, size, rounds)
                 row["share_of_floor"] = shares_of_floors(row, max(rates.values()), bandwidth)
                 found["compared"].append(row)
                 print(said(row), flush=True)
+            keep(found, options.out)
         for side in sides.values():
             side.end()
-        alone = open_side("ours")
-        found["growth"] = growth(alone, options.quick)
-        alone.end()
-        found["memory"] = memory(open_side, options.quick)
-    found["lcs_pairs_a_second"] = others.lcs_pairs_a_second(100 if options.quick else 1_000)
-    found["store_labels_a_second"] = others.labels_a_second(100 if options.quick else 1_000)
-    found["notebooks"] = others.notebook_seconds(options.profile)
-    options.out.mkdir(parents=True, exist_ok=True)
-    manifest.write_json(options.out / "bench.json", found)
-    draw.save(found, options.out / "bench")
     print(f"Written: {options.out / 'bench.json'} and the figure beside it.")
+
+
+def keep(found: dict, folder: Path) -> None:
+    """Write what is measured so far, and its figure."""
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = found | {"growth": found["growth"] + width_growth(found["compared"])}
+    manifest.write_json(folder / "bench.json", whole)
+    draw.save(whole, folder / "bench")
 
 
 def said(row: dict) -> str:
