@@ -95,9 +95,33 @@ def memory_part(root: Path) -> str:
         ) from None
 
 
+SPEEDS = {"phases": "PPO", "sample": "sampling", "fit": "reward fitting", "score": "scoring"}  # rows of bench.json
+PEERS = {"phases": "TRL's PPOTrainer", "sample": "`generate`", "fit": "TRL's RewardTrainer", "score": "transformers"}
+
+
+def speed_part(root: Path) -> str:
+    """The kit's rates beside its peers', where `make bench` has been run. Raises KitError if its file is damaged."""
+    path = root / "figures" / "bench.json"
+    if not path.is_file():
+        return "*(Rates beside TRL's and transformers' stand here once `make bench` has been run.)*"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        machine, rows = found["machine"], [row for row in found["compared"] if "ratio" in row]
+        head = ["model (layers x width)", "work", "the kit", "the peer", "times as fast (range)", "share of the floor"]
+        body = [[row["size"], f"{SPEEDS[row['what']]} ({PEERS[row['what']]})", f"{row['ours']:,.1f} {row['unit']}",
+                 f"{row['peers']:,.1f}", f"{row['ratio']:.2f} ({row['lowest']:.2f} to {row['highest']:.2f})",
+                 f"{row['share_of_floor']['all']:.0%}"] for row in rows]  # fmt: skip
+        return table(head, body) + (
+            f"\n\nIn turns on {machine['cpu']}, {machine['threads']} threads, float32, vocabulary of "
+            f"{found['work']['vocabulary']:,}; the floor is arithmetic at the measured matrix rate and nothing else."
+        )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise KitError(f"{path} cannot be read ({error!r}); make it with `make bench`.") from None
+
+
 # page: {name of the part: what makes it from the repository's root}
 PARTS: dict[str, dict[str, Callable[[Path], str]]] = {
-    "README.md": {"claims": claims_part, "copy-map": copy_map_part, "memory": memory_part},
+    "README.md": {"claims": claims_part, "copy-map": copy_map_part, "memory": memory_part, "speed": speed_part},
     "docs/glossary.md": {"metrics": metric_part},
 }
 

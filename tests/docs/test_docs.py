@@ -190,10 +190,29 @@ def test_the_copy_map_stands_there_once_it_is_drawn(tmp_path):
     assert docs.copy_map_part(tmp_path) == "![A block at the left.](figures/09_copy_map.png)"
 
 
+def test_rates_stand_there_once_they_are_measured(tmp_path):
+    (tmp_path / "figures").mkdir()
+    assert "once `make bench`" in docs.speed_part(tmp_path)
+    row = {"size": "4x128", "what": "phases", "unit": "episodes a second",
+           "ours": 1234.56, "peers": 617.28, "ratio": 2.0,
+           "lowest": 1.9, "highest": 2.1, "share_of_floor": {"sample": 0.1, "all": 0.5}}  # fmt: skip
+    alone = {key: row[key] for key in ("size", "what", "unit", "ours", "share_of_floor")}  # without a peer
+    found = {"machine": {"cpu": "a chip", "threads": 2}, "work": {"vocabulary": 3072}, "compared": [row, alone]}
+    (tmp_path / "figures/bench.json").write_text(json.dumps(found))
+    part = docs.speed_part(tmp_path).splitlines()
+    wanted = "| 4x128 | PPO (TRL's PPOTrainer) | 1,234.6 episodes a second | 617.3 | 2.00 (1.90 to 2.10) | 50% |"
+    assert part[2] == wanted and len(part) == 5 and "a chip, 2 threads" in part[4]
+    (tmp_path / "figures/bench.json").write_text("{}")
+    with pytest.raises(KitError, match="make bench"):
+        docs.speed_part(tmp_path)
+
+
 def test_a_stale_page_is_said_then_written_and_nothing_else_is_touched(tmp_path, capsys):
     for name in ("README.md", "docs/glossary.md", "figures/claims.json", "figures/gpu_memory_accounted.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
+    if (ROOT / "figures/bench.json").is_file():
+        shutil.copy(ROOT / "figures/bench.json", tmp_path / "figures/bench.json")
     page = tmp_path / "docs/glossary.md"
     whole = page.read_text(encoding="utf-8")
     page.write_text(whole.replace("`objective/kl`", "`objective/lk`"), encoding="utf-8")
