@@ -117,10 +117,12 @@ def run_notebook(path: Path, output: Path, parameters: dict) -> None:
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel, whatever is installed for the user
     os.environ["PYTHONPATH"] = os.pathsep.join([str(manifest.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     bar = {"desc": path.stem, "leave": False, "disable": None}  # None: quiet where there is no terminal
+    quiet = ["--log-level=ERROR"]  # else each kernel warns that it is spoken to without encryption, on this machine
     try:
         papermill.execute_notebook(
-            str(path), str(output), parameters, kernel_name="python3", progress_bar=bar, cwd=str(output.parent)
-        )
+            str(path), str(output), parameters, kernel_name="python3", progress_bar=bar, cwd=str(output.parent),
+            extra_arguments=quiet,
+        )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         where = where_it_failed(path, error.cell_index, bool(parameters))
         said = f"{error.ename}: {error.evalue}".strip().splitlines()[0]

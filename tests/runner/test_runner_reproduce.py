@@ -57,14 +57,15 @@ CACHED = (
 )
 
 
-def test_a_whole_run_then_parts_of_it(kit, capsys):
+def test_a_whole_run_then_parts_of_it(kit, capfd):
     for number in ("00", "03", "04"):
         notebook(kit / f"{number}_lesson.ipynb", KEEP, *([CACHED] if number == "04" else []))
     before = {path: path.read_bytes() for path in kit.iterdir()}
 
     assert run(kit, "--seeds", "2") == 0
     (first,) = runs()
-    said = capsys.readouterr().out
+    said, warned = capfd.readouterr()
+    assert "WARNING" not in warned  # kernels' warnings about themselves
     assert said.index("00_lesson") < said.index("03_lesson") < said.index("04_lesson: ")
     assert "1 made, 0 not made again" in said
     assert [json.loads((first / f"figures/{n}_lesson.json").read_text()) for n in ("00", "04")] == [["smoke", 2, 3]] * 2
@@ -78,7 +79,7 @@ def test_a_whole_run_then_parts_of_it(kit, capsys):
     # a part goes on with the newest run alike, and does not make again what is there
     assert run(kit, "--seeds", "2", "--from", "4") == 0
     assert runs() == [first] and record(first)["status"] == "complete"
-    assert "0 made, 1 not made again (inputs unchanged)" in capsys.readouterr().out
+    assert "0 made, 1 not made again (inputs unchanged)" in capfd.readouterr().out
     # other parameters are another run, and its models and samples are made of other inputs
     assert run(kit, "--only", "04", "-p", "level=5") == 0
     second = runs()[-1]
