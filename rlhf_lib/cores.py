@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TypeVar
@@ -68,9 +68,8 @@ def backward(loss: torch.Tensor, parameters: Sequence[nn.Parameter], workers: in
     return torch.autograd.grad(loss, parameters, allow_unused=True)
 
 
-def add_gradients(parameters: Sequence[nn.Parameter], gradients: Iterable[tuple[torch.Tensor | None, ...]]) -> None:
-    """Add what `backward` gave back, in the order given: sums of floats depend on it."""
-    for those in filter(None, gradients):
-        for parameter, gradient in zip(parameters, those, strict=True):
-            if gradient is not None:
-                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+def add_gradients(parameters: Sequence[nn.Parameter], gradients: Sequence[torch.Tensor | None]) -> None:
+    """Add what `backward` gave back; the caller's order counts, because sums of floats depend on it."""
+    for parameter, gradient in zip(parameters, gradients, strict=False):
+        if gradient is not None:
+            parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
