@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
 from typing import TypeVar
 
@@ -28,15 +29,27 @@ def workers_for(model: nn.Module, parts: int) -> int:
     return math.gcd(torch.get_num_threads(), parts)
 
 
-def side_by_side(work: Callable[[Part], Result], parts: Sequence[Part], workers: int) -> list[Result]:
-    """[work(part) for part in parts] by so many workers, each with its share of the cores; a part's error is raised."""
+def side_by_side(work: Callable[[Part], Result], parts: Sequence[Part], workers: int) -> Iterator[Result]:
+    """work(part) for each part, in their order, by so many workers, each with its share of the cores.
+
+    A part's error is raised when its turn comes. No part is begun before all but `workers` of those ahead of it are
+    taken, so that few results are kept.
+    """
     if workers == 1:
-        return [work(part) for part in parts]
-    threads = torch.get_num_threads()
+        yield from map(work, parts)
+        return
+    threads, begun = torch.get_num_threads(), deque()
+    pool, work = _pool(workers, threads // workers), _in_mode(work, torch.is_grad_enabled())
     torch.set_num_threads(threads // workers)  # MKL's number is one for the whole process
     try:
-        return list(_pool(workers, threads // workers).map(_in_mode(work, torch.is_grad_enabled()), parts))
+        for part in parts:
+            begun.append(pool.submit(work, part))
+            if len(begun) > workers:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
     finally:
+        wait(begun)  # after an error: nothing goes on behind it
         torch.set_num_threads(threads)
 
 

@@ -242,7 +242,7 @@ class Policy(nn.Module):
         by_length = mask.sum(1).argsort(stable=True)  # like lengths beside one another: fewer pads
         parts = by_length.split(micro_batch)
         one = lambda rows: self(ids[rows], mask[rows], responses[rows], temperature)[0]  # noqa: E731
-        return torch.cat(side_by_side(one, parts, workers_for(self, len(parts))))[by_length.argsort()]
+        return torch.cat(list(side_by_side(one, parts, workers_for(self, len(parts)))))[by_length.argsort()]
 
     def save(self, folder: str | Path, tokenizer=None) -> Path:
         """Write a folder that AutoModelForCausalLM opens (safetensors), the value head beside it; atomic."""

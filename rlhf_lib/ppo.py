@@ -197,11 +197,10 @@ def train_minibatch(
 
     totals: dict[str, torch.Tensor] = {}
     spread = advantages.new_zeros(())
-    for first in range(0, len(parts), workers):  # no more gradients at a time than workers
-        for gradients, stats, largest in side_by_side(learn, parts[first : first + workers], workers):
-            add_gradients(parameters, gradients)
-            totals = {name: totals.get(name, 0.0) + value for name, value in stats.items()}
-            spread = torch.maximum(spread, largest)
+    for gradients, stats, largest in side_by_side(learn, parts, workers):
+        add_gradients(parameters, gradients)
+        totals = {name: totals.get(name, 0.0) + value for name, value in stats.items()}
+        spread = torch.maximum(spread, largest)
     totals["ppo/returns/mean"], totals["ppo/returns/var"] = returns.mean(), returns.var(correction=0)
     totals["ppo/val/var_explained"] = 1.0 - totals["ppo/val/error"] / totals["ppo/returns/var"].clamp(min=1e-8)
     return totals, spread

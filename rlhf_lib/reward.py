@@ -86,7 +86,7 @@ class RewardModel(nn.Module):
         by_length = mask.sum(1).argsort(stable=True)  # like lengths beside one another: fewer pads
         parts = by_length.split(micro_batch or (16 if self.device.type == "cpu" else 128))
         scores = side_by_side(lambda rows: self(ids[rows], mask[rows]), parts, workers_for(self, len(parts)))
-        return torch.cat(scores)[by_length.argsort()]
+        return torch.cat(list(scores))[by_length.argsort()]
 
     def save(self, folder: str | Path, tokenizer, base_config) -> Path:
         """Write a folder that AutoModelForSequenceClassification opens and scores alike (one label); atomic.

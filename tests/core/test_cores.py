@@ -43,20 +43,27 @@ def test_work_runs_at_once_in_the_order_of_its_parts_and_the_threads_are_put_bac
         return part, torch.get_num_threads(), torch.is_grad_enabled()
 
     with torch.no_grad():
-        assert side_by_side(work, range(4), 2) == [(part, 2, False) for part in range(4)]
-    assert side_by_side(work, range(2), 2) == [(0, 2, True), (1, 2, True)]
+        assert list(side_by_side(work, range(4), 2)) == [(part, 2, False) for part in range(4)]
+    assert list(side_by_side(work, range(2), 2)) == [(0, 2, True), (1, 2, True)]
     assert torch.get_num_threads() == 4
 
 
 def test_the_error_of_a_part_is_raised_and_the_threads_are_put_back(four_threads):
     with pytest.raises(ZeroDivisionError):
-        side_by_side(lambda part: 1 / part, [1, 0], 2)
+        list(side_by_side(lambda part: 1 / part, [1, 0, 1, 1], 2))
     assert torch.get_num_threads() == 4
+
+
+def test_few_results_are_kept_however_many_parts_there_are(four_threads):
+    begun, ahead = [], []
+    for taken, _ in enumerate(side_by_side(begun.append, range(40), 2)):
+        ahead.append(len(begun) - taken)
+    assert len(begun) == 40 and max(ahead) <= 3 + 1  # the workers', and the one that waits for them
 
 
 def test_a_minibatch_side_by_side_has_the_gradient_of_one_after_another(tokenizer, four_threads, monkeypatch):
     policy = Policy(tiny_lm())
-    cfg = PPOConfig(16, 16, 1e-3, 0.1, micro_batch=2)  # eight of them: four at a time, so that memory stays bounded
+    cfg = PPOConfig(16, 16, 1e-3, 0.1, micro_batch=2)  # eight micro-batches
     score = lambda q, qm, r, rm: r.float().mean(1)  # noqa: E731
     reference = policy.frozen_copy()
     rollout = make_rollout(policy, reference, score, stream(tokenizer), cfg, torch.Generator().manual_seed(0))[0]
@@ -74,10 +81,10 @@ def test_a_minibatch_side_by_side_has_the_gradient_of_one_after_another(tokenize
     )
     gradients, stats, spread = learned()
     again = learned()[0]
-    assert used == 4 * [(4, 1)]
+    assert used == [(4, 1), (4, 1)]
     monkeypatch.setattr(cores, "SMALL", 0)
     alone, alone_stats, alone_spread = learned()
-    assert len(used) == 4
+    assert len(used) == 2
     for mine, twice, wanted in zip(gradients, again, alone, strict=True):
         assert torch.equal(mine, twice)  # bit for bit, whichever was ready first
         torch.testing.assert_close(mine, wanted, rtol=1e-4, atol=1e-6)
