@@ -29,6 +29,12 @@ def workers_for(model: nn.Module, parts: int) -> int:
     return math.gcd(torch.get_num_threads(), parts)
 
 
+def rows_at_once(model: nn.Module, rows: int, most: int) -> int:
+    """Rows of a micro-batch: ``most``, or fewer where that gives every core its share."""
+    cores = workers_for(model, torch.get_num_threads())
+    return most if cores == 1 else min(most, math.ceil(rows / cores))
+
+
 def side_by_side(work: Callable[[Part], Result], parts: Sequence[Part], workers: int) -> Iterator[Result]:
     """work(part) for each part, in their order, by so many workers, each with its share of the cores.
 

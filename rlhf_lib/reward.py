@@ -13,12 +13,11 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification
 
-from rlhf_lib.cores import side_by_side, workers_for
+from rlhf_lib.cores import add_gradients, backward, rows_at_once, side_by_side, workers_for
 from rlhf_lib.errors import KitError
 from rlhf_lib.picks import Comparisons, encode_labels, split_by_query
 from rlhf_lib.policy import Policy, atomic_folder, prepare
 from rlhf_lib.profiles import RewardConfig
-from rlhf_lib.sampling import position_ids, trim_left
 from rlhf_lib.states import pads_to_the_right, read_states
 from rlhf_lib.tasks import Queries, QueryStream, Task
 from rlhf_lib.training import (
@@ -155,30 +154,18 @@ def comparison_scores(model: RewardModel, data: Comparisons) -> torch.Tensor:
     """Scores of all four responses of each comparison, [n, 4], with gradients.
 
     The query is read once for all four: the same numbers as four passes, for less than half the arithmetic. One row
-    holds the query and, after it, all four responses; each response sees the query and itself.
+    holds the query and, after it, all four responses, no pads between; each response sees the query and itself.
     """
-    query_ids, query_mask = trim_left(data.query_ids.to(model.device), data.query_mask.to(model.device).bool())
-    longest = int(data.response_mask.sum(2).max())  # columns behind it are padding in every row
-    response_mask = data.response_mask[..., :longest].to(model.device).bool()
-    (n, query), (_, four, length) = query_mask.shape, response_mask.shape
-    response_ids = data.response_ids[..., :longest].to(model.device)
-    ids = torch.cat([query_ids, response_ids.flatten(1)], 1)  # [n, query + four * length]
-    real = torch.cat([query_mask, response_mask.flatten(1)], 1)
-    after = query_mask.sum(1)[:, None, None] + torch.arange(length, device=ids.device)  # [n, 1, length]
-    positions = torch.cat([position_ids(query_mask), after.expand(n, four, length).flatten(1)], 1)
-    lasts = query + length * torch.arange(four, device=ids.device) + response_mask.sum(2) - 1  # [n, four]
-    return model.read(ids, lasts, positions, _seen_of_four(real, query, four))
-
-
-def _seen_of_four(real: torch.Tensor, query: int, four: int) -> torch.Tensor:
-    """[n, time, time] bool: columns of a query and of responses after it see earlier real ones of query and themselves.
-
-    Pads see themselves, so that no softmax is over nothing; nothing sees them. real: [n, time = query + four * length].
-    """
-    length = (real.shape[1] - query) // four
-    branch = torch.cat([torch.zeros(query), torch.arange(1, four + 1).repeat_interleave(length)]).to(real.device)
-    same = (branch[:, None] == branch) | (branch == 0)  # [time, time]
-    return real[:, None, :] & same.tril() | torch.eye(len(branch), dtype=torch.bool, device=real.device)
+    ids = torch.cat([data.query_ids, data.response_ids.flatten(1)], 1).to(model.device)
+    real = torch.cat([data.query_mask, data.response_mask.flatten(1)], 1).to(model.device).bool()
+    lengths = torch.cat([data.query_mask.sum(1, keepdim=True), data.response_mask.sum(2)], 1).to(model.device)
+    ids, _ = pads_to_the_right(ids, real)  # [n, time]
+    ends = lengths.cumsum(1)  # [n, 5]: columns at which the query and each response end
+    column = torch.arange(ids.shape[1], device=ids.device)
+    part = (column >= ends[:, :, None]).sum(1)  # [n, time]: 0 is the query, 1 to 4 are responses, 5 are pads
+    begins = F.pad(ends - lengths[:, :1], (1, 0))  # [n, 6]: what to take off a column, so that responses go on behind
+    seen = (part[:, None] == part[:, :, None]) | (part[:, None] == 0)  # [n, time, time]
+    return model.read(ids, ends[:, 1:] - 1, column - begins.gather(1, part), seen.tril())
 
 
 def four_way_loss(scores: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
@@ -279,16 +266,24 @@ def fit_reward(
 
 def _reward_step(state: TrainState, batch: Comparisons, cfg: RewardConfig, sync) -> dict[str, float]:
     """One gradient step on one batch of comparisons, a micro-batch at a time."""
-    lr = linear_lr(cfg.lr, state.step, state.total)
-    loss_sum, right = 0.0, 0
-    for rows in torch.arange(len(batch)).split(cfg.micro_batch):
+    lr, model = linear_lr(cfg.lr, state.step, state.total), state.model
+    by_length = (batch.query_mask.sum(1) + batch.response_mask.sum((1, 2))).argsort(stable=True)
+    size = rows_at_once(model, len(batch), cfg.micro_batch) if sync is None else cfg.micro_batch
+    parts, parameters = by_length.split(size), list(model.parameters())
+    workers = workers_for(model, len(parts)) if sync is None else 1
+
+    def learn(rows: torch.Tensor):
         part = batch.rows(rows)
-        scores = comparison_scores(state.model, part)  # [b, 4]
+        scores = comparison_scores(model, part)  # [b, 4]
         loss = four_way_loss(scores, part.best) * (len(part) / len(batch))
         check_finite(loss, "reward model's loss", state.step, cfg.lr)
-        loss.backward()
-        loss_sum += float(loss.detach())
-        right += int((scores.argmax(1).cpu() == part.best).sum())
-    sync_gradients(state.model, sync)
+        right = int((scores.argmax(1).cpu() == part.best).sum())
+        return backward(loss, parameters, workers), float(loss.detach()), right
+
+    loss_sum, right = 0.0, 0
+    for gradients, loss, correct in side_by_side(learn, parts, workers):
+        add_gradients(parameters, gradients)
+        loss_sum, right = loss_sum + loss, right + correct
+    sync_gradients(model, sync)
     adam_step(state.optimizer, lr, cfg.adam_eps, state.step + 1)
     return {"reward/loss": loss_sum, "reward/accuracy": right / len(batch), "reward/lr": lr}

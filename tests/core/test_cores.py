@@ -10,11 +10,14 @@ import torch
 from core_models import STYLE, stream, tiny_lm
 
 from rlhf_lib import cores
-from rlhf_lib.cores import side_by_side, workers_for
+from rlhf_lib.cores import rows_at_once, side_by_side, workers_for
+from rlhf_lib.picks import encode_labels
 from rlhf_lib.policy import Policy
 from rlhf_lib.ppo import make_rollout, train_minibatch
-from rlhf_lib.profiles import PPOConfig
-from rlhf_lib.reward import RewardModel
+from rlhf_lib.profiles import PPOConfig, RewardConfig
+from rlhf_lib.reward import RewardModel, _reward_step
+from rlhf_lib.tasks import Task
+from rlhf_lib.training import TrainState, make_adam
 
 
 @pytest.fixture
@@ -32,6 +35,13 @@ def test_workers_divide_the_micro_batches_and_the_cores(four_threads, monkeypatc
     monkeypatch.setattr(cores, "SMALL", 11)  # its 12 parameters are too many
     assert workers_for(model, 4) == 1
     assert workers_for(torch.nn.Linear(1, 1, device="meta"), 4) == 1  # as on any device but the CPU
+
+
+def test_a_batch_is_shared_out_to_all_cores_in_micro_batches_of_no_more_than_asked(four_threads, monkeypatch):
+    model = torch.nn.Linear(3, 3)
+    assert [rows_at_once(model, rows, 64) for rows in (1, 4, 8, 9, 400)] == [1, 1, 2, 3, 64]
+    monkeypatch.setattr(cores, "SMALL", 11)
+    assert rows_at_once(model, 8, 64) == 64  # a large model's batch stays whole
 
 
 def test_work_runs_at_once_in_the_order_of_its_parts_and_the_threads_are_put_back(four_threads):
@@ -92,6 +102,37 @@ def test_a_minibatch_side_by_side_has_the_gradient_of_one_after_another(tokenize
     assert {k: float(v) for k, v in stats.items()} == pytest.approx(
         {k: float(v) for k, v in alone_stats.items()}, rel=1e-4
     )
+
+
+def test_a_step_of_the_reward_fit_side_by_side_is_that_of_the_whole_batch(tokenizer, four_threads, monkeypatch):
+    task = Task("sentiment", STYLE, tokenizer)
+    letters = "abcdefghijklmnop"
+    rows = [
+        {
+            "query": letters[: 2 + k % 5],
+            "responses": [letters[k + j : k + j + 4] + "." for j in range(4)],
+            "best": k % 4,
+        }
+        for k in range(8)
+    ]
+    data = encode_labels(rows, task)[0]
+    start = RewardModel(tiny_lm().base_model, torch.Generator().manual_seed(0))
+
+    def stepped():
+        model = copy.deepcopy(start)
+        state = TrainState(model, make_adam(model.parameters(), 1e-3), torch.Generator(), {}, total=1)
+        row = _reward_step(state, data, RewardConfig(8, 8, 1e-3), None)
+        return row, [p.detach() for p in model.parameters()]
+
+    (row, mine), (_, again) = stepped(), stepped()
+    monkeypatch.setattr(cores, "SMALL", 0)
+    wanted_row, wanted = stepped()
+    assert row == pytest.approx(wanted_row, rel=1e-5)
+    assert any(not torch.equal(a, b) for a, b in zip(mine, start.parameters(), strict=True))
+    for a, twice, b in zip(mine, again, wanted, strict=True):
+        assert torch.equal(a, twice)  # bit for bit
+        # Adam's first step is the learning rate whatever the gradient's size, so rounding shows where that is near 0
+        assert ((a - b).abs() < 1e-5).float().mean() > 0.99
 
 
 def test_rows_come_back_in_their_own_order_whatever_their_lengths():
