@@ -11,6 +11,8 @@ STAMP   := $(VENV)/.installed-$(shell cksum requirements.txt 2>/dev/null | cut -
 
 NBVAL   := --nbval-lax --nbval-current-env --nbval-cell-timeout=900
 TESTS   := tests $(wildcard notebooks)
+# A file's tests stay together, in order (a notebook's cells need those before them); a core runs one file after another.
+ATONCE  := -n auto --maxprocesses 4 --dist loadfile
 RUN     := $(PY) -m rlhf_lib
 
 .PHONY: help env reproduce figures check docs test test-all soak test-browser bench lab label base lint
@@ -67,10 +69,10 @@ docs: $(STAMP)
 	@$(RUN) docs
 
 test: $(STAMP)
-	$(PY) -m pytest $(NBVAL) $(TESTS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest $(NBVAL) $(ATONCE) $(TESTS)
 
 test-all: $(STAMP)
-	$(PY) -m pytest $(NBVAL) -m "not soak" $(TESTS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest $(NBVAL) $(ATONCE) -m "not soak" $(TESTS)
 
 soak: $(STAMP)
 	$(PY) -m pytest -m soak --soak-report figures/soak.json tests
