@@ -53,6 +53,19 @@ def result_row(run: SummaryRun, plan: Plan, guesser: bool = False, model: str = 
     return row | {"noticed": watch_guesser(run, plan, model) if guesser else float("nan")}
 
 
+def over_offline(run: SummaryRun, plan: Plan, model: str = "fine-tuned") -> dict:
+    """How often hurried labelers prefer a plan's policy to that of offline collection at the same budget, each text put
+    beside the other's on the same context: the share and its 95% interval; nothing for offline collection itself."""
+    offline = run.plan("offline", plan.labels)
+    if plan == offline:
+        return {}
+    both = [run.samples(each, models=(model,)).assign(model=each.strategy) for each in (plan, offline)]
+    chosen = run.compare("hurried", pd.concat(both, ignore_index=True), [plan.strategy, offline.strategy])
+    won = preference.preference_matrix(chosen).iloc[0]
+    return {"hurried_over_offline": won["share"], "hurried_over_offline_low": won["low"],
+            "hurried_over_offline_high": won["high"]}  # fmt: skip
+
+
 def watch_guesser(run: SummaryRun, plan: Plan, model: str = "fine-tuned") -> float:
     """Labels collected when the panel first names the labeler who guesses from half of the budget on; NaN if never.
 
@@ -90,7 +103,8 @@ def run_collections(run_dir: Path, profile: str, seeds: list[int], task: str = C
         several = len(seeds) > 1 and number < len(STRATEGIES)
         for seed in range(1, COLLECT_SEEDS + 1) if several and len(seeds) < COLLECT_SEEDS else seeds:
             run = SummaryRun(run_dir, task, profile, seed=seed, **where)
-            rows.append(result_row(run, *plans(run)[number]))
+            plan, guesser = plans(run)[number]
+            rows.append(result_row(run, plan, guesser) | ({} if guesser else over_offline(run, plan)))
             manifest.write_json(run_dir / "metrics" / "summary_sweep.json", {"rows": rows})
             done = rows[-1]
             print(f"{done['strategy']}, {done['labels']} labels, {done['delay']} late, guesser {done['guesser']}, seed "

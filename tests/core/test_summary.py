@@ -161,6 +161,19 @@ def test_the_sweep_spends_one_budget_in_every_way(tmp_path):
     assert len({(plan, guesser) for plan, guesser in plans}) == len(plans)
 
 
+def test_policies_of_two_collections_are_compared_on_the_same_contexts(baselines, monkeypatch):
+    run, frame = baselines
+    better, worse = (frame[frame["model"] == name] for name in ("lead-3", "made up"))
+    monkeypatch.setattr(SummaryRun, "base_measures", lambda self: {"noise": {"hurried": 0.3, "careful": 0.1}})
+    monkeypatch.setattr(
+        SummaryRun, "samples", lambda self, plan, models: worse if plan.strategy == "offline" else better
+    )
+    found = summary_sweep.over_offline(run, run.plan("online", 50))
+    assert found["hurried_over_offline"] > 0.9
+    assert found["hurried_over_offline_low"] <= found["hurried_over_offline"] <= found["hurried_over_offline_high"]
+    assert summary_sweep.over_offline(run, run.plan("offline", 50)) == {}
+
+
 def test_labels_needed_reads_the_curve():
     def rows(shares: dict) -> pd.DataFrame:
         return pd.DataFrame([{"labels": n, "hurried_over_reference": s} for n, s in shares.items()])
