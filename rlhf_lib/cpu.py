@@ -36,14 +36,19 @@ class TanhGELU(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.device.type == "cpu" and x.dtype == torch.float32:
-            return _SigmoidGELU.apply(x)
+            return _SigmoidGELU.apply(x) if torch.is_grad_enabled() else _gate(x).mul_(x)
         return F.gelu(x, approximate="tanh")
+
+
+def _gate(x: torch.Tensor) -> torch.Tensor:
+    """sigmoid(2u)."""
+    return torch.addcmul(x.new_tensor(SLOPE), x, x, value=SLOPE * CUBIC).mul_(x).sigmoid_()
 
 
 class _SigmoidGELU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: torch.Tensor) -> torch.Tensor:
-        gate = torch.addcmul(x.new_tensor(SLOPE), x, x, value=SLOPE * CUBIC).mul_(x).sigmoid_()  # sigmoid(2u)
+        gate = _gate(x)
         ctx.save_for_backward(x, gate)
         return x * gate
 

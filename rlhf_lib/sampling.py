@@ -137,13 +137,18 @@ def start_gpt2(lm, ids: torch.Tensor, mask: torch.Tensor, length: int, repeats: 
     """
     body, heads = lm.transformer, lm.config.n_head
     batch, prompt = len(ids) * repeats, ids.shape[1]
-    padded, cached = not bool(mask.all()), []
-    last = torch.full((len(ids), 1), prompt - 1, device=ids.device)
-    hidden = gpt2_states(body, ids, last, position_ids(mask), seen_of_prompt(mask) if padded else None, cached)
     keys, values = [], []  # a tensor [batch, heads, prompt + length, width/heads] a layer
-    for k, v in cached:
-        keys.append(F.pad(k.repeat_interleave(repeats, 0), (0, 0, 0, length)))
-        values.append(F.pad(v.repeat_interleave(repeats, 0), (0, 0, 0, length)))
+
+    def keep(*pair: torch.Tensor) -> None:
+        """A layer's keys and values of the prompt, each [prompts, heads, prompt, width/heads], into the cache."""
+        for made, kept in zip(pair, (keys, values), strict=True):
+            room = made.new_empty(len(ids), repeats, heads, prompt + length, made.shape[-1])
+            room[:, :, :, :prompt] = made[:, None]
+            kept.append(room.flatten(0, 1))
+
+    padded = not bool(mask.all())
+    last = torch.full((len(ids), 1), prompt - 1, device=ids.device)
+    hidden = gpt2_states(body, ids, last, position_ids(mask), seen_of_prompt(mask) if padded else None, keep)
     mask = mask.repeat_interleave(repeats, 0)  # [batch, prompt]
     bias = None  # [batch, 1, 1, prompt + length]: -inf hides pads
     if padded:

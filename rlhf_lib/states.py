@@ -8,6 +8,8 @@ transformers). Any other architecture goes through plain transformers calls and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -68,20 +70,20 @@ def gpt2_states(
     wanted: torch.Tensor,
     positions: torch.Tensor | None = None,
     seen: torch.Tensor | None = None,
-    cache: list | None = None,
+    keep: Callable | None = None,
 ) -> torch.Tensor:
     """`read_states` for GPT-2. Dropout is left out: it is off wherever we read states (detail 13).
 
-    A list as `cache` gets each layer's keys and values, [batch, heads, time, width/heads].
+    `keep` is called with each layer's keys and values, [batch, heads, time, width/heads].
     """
     time, width = torch.arange(ids.shape[1], device=ids.device), body.embed_dim
     x = body.wte(ids) + body.wpe(time if positions is None else positions)  # [batch, time, width]
     again = getattr(body, "compute_again", False) and torch.is_grad_enabled()  # set by memory.checkpoint_activations
     for block in body.h[:-1]:
         if again:
-            x = checkpoint(_block, block, x, seen, cache, use_reentrant=False)
+            x = checkpoint(_block, block, x, seen, keep, use_reentrant=False)
         else:
-            x = _block(block, x, seen, cache)
+            x = _block(block, x, seen, keep)
     block, normed = body.h[-1], body.h[-1].ln_1(x)
     weight, bias = block.attn.c_attn.weight, block.attn.c_attn.bias  # their columns are query, key, value
     q = linear(at_columns(normed, wanted), weight[:, :width], bias[:width])  # [batch, wanted, width]
@@ -90,20 +92,20 @@ def gpt2_states(
         seen_there = time <= wanted[:, :, None]  # [batch, wanted, time]
     else:
         seen_there = seen.gather(1, wanted[:, :, None].expand(-1, -1, len(time)))
-    return body.ln_f(_rest_of_block(block, at_columns(x, wanted), q, k, v, seen_there, cache))
+    return body.ln_f(_rest_of_block(block, at_columns(x, wanted), q, k, v, seen_there, keep))
 
 
-def _block(block, x: torch.Tensor, seen, cache) -> torch.Tensor:
+def _block(block, x: torch.Tensor, seen, keep) -> torch.Tensor:
     """A whole block: [batch, time, width] -> the same."""
     q, k, v = block.attn.c_attn(block.ln_1(x)).split(x.shape[2], 2)
-    return _rest_of_block(block, x, q, k, v, seen, cache)
+    return _rest_of_block(block, x, q, k, v, seen, keep)
 
 
-def _rest_of_block(block, x, q, k, v, seen, cache) -> torch.Tensor:
+def _rest_of_block(block, x, q, k, v, seen, keep) -> torch.Tensor:
     """A block from queries, keys and values on, for the columns of q and x: [batch, columns, width]."""
     q, k, v = (t.unflatten(2, (block.attn.num_heads, -1)).transpose(1, 2) for t in (q, k, v))  # [b, heads, time, ...]
-    if cache is not None:
-        cache.append((k, v))
+    if keep is not None:
+        keep(k, v)
     mask = None if seen is None else seen[:, None]  # the same for all heads
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
     x = x + block.attn.c_proj(y.transpose(1, 2).flatten(2))

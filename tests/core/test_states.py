@@ -62,7 +62,7 @@ def test_keys_and_values_are_those_of_transformers():
     ids, wanted = inputs()
     cache = []
     with torch.no_grad():
-        gpt2_states(body, ids, wanted, cache=cache)
+        gpt2_states(body, ids, wanted, keep=lambda k, v: cache.append((k, v)))
         layers = body(input_ids=ids, use_cache=True).past_key_values.layers
     assert len(cache) == len(layers) == 2
     for (keys, values), layer in zip(cache, layers, strict=True):
