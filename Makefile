@@ -12,7 +12,8 @@ STAMP   := $(VENV)/.installed-$(shell cksum requirements.txt 2>/dev/null | cut -
 NBVAL   := --nbval-lax --nbval-current-env --nbval-cell-timeout=900
 TESTS   := tests $(wildcard notebooks)
 # A file's tests stay together, in order (a notebook's cells need those before them); a core runs one file after another.
-ATONCE  := -n auto --maxprocesses 4 --dist loadfile
+# Not those of most tests first, which pytest-xdist would do: the longest files have few.
+ATONCE  := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 RUN     := $(PY) -m rlhf_lib
 
 .PHONY: help env reproduce figures check docs test test-all soak test-browser bench lab label base lint
