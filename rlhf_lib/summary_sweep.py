@@ -38,9 +38,8 @@ def result_row(run: SummaryRun, plan: Plan, guesser: bool = False, model: str = 
     row = {"task": run.task_name, "seed": run.seed, "model": model, "guesser": guesser, "usual": usual} | vars(plan)
     for kind in summaries.POINTS:
         for other in ("zero-shot", REFERENCE):
-            won = preference.preference_matrix(run.compare(kind, with_references, [model, other])).iloc[0]
-            row |= {f"{kind}_over_{other}": won["share"], f"{kind}_over_{other}_low": won["low"],
-                    f"{kind}_over_{other}_high": won["high"], "prompts": int(won["n"])}  # fmt: skip
+            chosen = run.compare(kind, with_references, [model, other])
+            row |= _preferred(f"{kind}_over_{other}", chosen) | {"prompts": len(chosen)}
     mine = samples[samples["model"] == model]
     row["rouge"] = 100 * float(rouge.score_samples(mine, 1)[["rouge1", "rouge2", "rougeL"]].to_numpy().mean())
     novel = novelty.novelty_table(novelty.count_novel(mine), draws=100).set_index("unit")["novelty"]
@@ -53,17 +52,21 @@ def result_row(run: SummaryRun, plan: Plan, guesser: bool = False, model: str = 
     return row | {"noticed": watch_guesser(run, plan, model) if guesser else float("nan")}
 
 
-def over_offline(run: SummaryRun, plan: Plan, model: str = "fine-tuned") -> dict:
-    """How often hurried labelers prefer a plan's policy to that of offline collection at the same budget, each text put
-    beside the other's on the same context: the share and its 95% interval; nothing for offline collection itself."""
+def _preferred(name: str, chosen: pd.DataFrame) -> dict:
+    """The first model's share of `SummaryRun.compare`'s choices, and its 95% interval, under ``name``."""
+    won = preference.preference_matrix(chosen).iloc[0]
+    return {name: won["share"], f"{name}_low": won["low"], f"{name}_high": won["high"]}
+
+
+def over_offline(run: SummaryRun, plan: Plan) -> dict:
+    """How often hurried labelers prefer a plan's policy to offline collection's of the same budget, their summaries of
+    the same contexts side by side; nothing for offline collection itself."""
     offline = run.plan("offline", plan.labels)
     if plan == offline:
         return {}
-    both = [run.samples(each, models=(model,)).assign(model=each.strategy) for each in (plan, offline)]
+    both = [run.samples(each, models=("fine-tuned",)).assign(model=each.strategy) for each in (plan, offline)]
     chosen = run.compare("hurried", pd.concat(both, ignore_index=True), [plan.strategy, offline.strategy])
-    won = preference.preference_matrix(chosen).iloc[0]
-    return {"hurried_over_offline": won["share"], "hurried_over_offline_low": won["low"],
-            "hurried_over_offline_high": won["high"]}  # fmt: skip
+    return _preferred("hurried_over_offline", chosen)
 
 
 def watch_guesser(run: SummaryRun, plan: Plan, model: str = "fine-tuned") -> float:
