@@ -259,7 +259,8 @@ def cached(
     place_link(link, entry / link.name)
     seconds = round(time.monotonic() - started, 2)
     with open(run_dir / "cache.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps({"name": name, "key": key, "reused": reused, "seconds": seconds}) + "\n")
+        row = {"name": name, "key": key, "reused": reused, "seconds": seconds}
+        file.write(json.dumps(row | {"notebook": os.environ.get("RLHF_NOTEBOOK", "")}) + "\n")  # set by the runner
     if reused and key not in SAID:
         SAID.add(key)
         print(f"{name}: made before from the same inputs, not made again ({key[:8]}).", flush=True)

@@ -4,6 +4,10 @@ import argparse
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
+from multiprocessing import get_context
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -32,6 +36,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("-p", metavar="NAME=VALUE", action="append", default=[], dest="extra", help="any parameter")
     parser.add_argument("--set", metavar="FIELD=VALUE", action="append", default=[], dest="fields",
                         help="a field of the profile in every notebook, such as ppo__episodes=6400")  # fmt: skip
+    parser.add_argument("--jobs", type=int, metavar="N", help="notebooks at a time (default: 1; smoke, which mostly "
+                        "opens libraries, 2)")  # fmt: skip
     parser.add_argument("--run", metavar="ID", help="name of the run; an existing one is gone on with")
     parser.add_argument("--notebooks", type=Path, default=NOTEBOOKS, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
@@ -131,28 +137,56 @@ def run_notebook(path: Path, output: Path, parameters: dict) -> None:
         raise KitError(f"{path.name}: its Python process died, most likely for want of memory; see {output}.") from None
 
 
-def run_all(run_dir: Path, record: dict, parameters: dict[Path, dict]) -> None:
-    """Run the notebooks in order, keeping `manifest.json` up to date; stops at the first that fails."""
-    bar = tqdm(parameters.items(), unit="notebook", disable=None)
-    for path, given in bar:
-        bar.set_description(path.stem)
-        before, started = len(manifest.cache_rows(run_dir)), time.monotonic()
-        row = {"notebook": path.name, "sha256": manifest.file_hash(path), "parameters": given, "status": "failed"}
+def attempt(path: Path, run_dir: Path, given: dict) -> tuple[dict, KitError | None]:
+    """Run one notebook of a run: its row for the run's manifest, and what it failed of."""
+    os.environ["RLHF_NOTEBOOK"] = path.name  # stands in the cache's rows, which say what this notebook made
+    before, started, failed = len(manifest.cache_rows(run_dir)), time.monotonic(), None
+    try:
+        run_notebook(path, run_dir / "notebooks" / path.name, given)
+    except KitError as error:
+        failed = error
+    cache = [row for row in manifest.cache_rows(run_dir)[before:] if row.get("notebook") == path.name]
+    return {
+        "notebook": path.name, "sha256": manifest.file_hash(path), "parameters": given,
+        "status": "failed" if failed else "complete", "seconds": round(time.monotonic() - started, 1),
+        "made": [row["name"] for row in cache if not row["reused"]],
+        "reused": [row["name"] for row in cache if row["reused"]],
+    }, failed  # fmt: skip
+
+
+def attempts(parameters: dict[Path, dict], run_dir: Path, jobs: int) -> Iterator[tuple[dict, KitError | None]]:
+    """`attempt` of each notebook, `jobs` of them at a time, as they end; when closed, no further one is begun.
+
+    What two need at once is made once: the cache lets the second wait.
+    """
+    if jobs == 1:
+        yield from (attempt(path, run_dir, given) for path, given in parameters.items())
+        return
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))  # each its share of the cores
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        begun = [pool.submit(attempt, path, run_dir, given) for path, given in parameters.items()]
         try:
-            run_notebook(path, run_dir / "notebooks" / path.name, given)
-            row["status"] = "complete"
+            yield from (future.result() for future in as_completed(begun))
         finally:
-            cache = manifest.cache_rows(run_dir)[before:]
-            row["seconds"] = round(time.monotonic() - started, 1)
-            row["made"] = [entry["name"] for entry in cache if not entry["reused"]]
-            row["reused"] = [entry["name"] for entry in cache if entry["reused"]]
-            record["notebooks"] = [r for r in record["notebooks"] if r["notebook"] != path.name] + [row]
-            record["status"] = "running" if row["status"] == "complete" else "failed"
+            pool.shutdown(cancel_futures=True)
+
+
+def run_all(run_dir: Path, record: dict, parameters: dict[Path, dict], jobs: int = 1) -> None:
+    """Run the notebooks in order, keeping `manifest.json` up to date; stops at the first that fails."""
+    bar = tqdm(total=len(parameters), unit="notebook", disable=None)
+    with bar, closing(attempts(parameters, run_dir, jobs)) as ended:
+        for row, failed in ended:
+            others = [r for r in record["notebooks"] if r["notebook"] != row["notebook"]]
+            record["notebooks"] = sorted([*others, row], key=lambda r: r["notebook"])
+            record["status"] = "failed" if failed else "running"
             manifest.write_json(run_dir / "manifest.json", record)
-        said = f"{path.stem}: {row['seconds']:.0f} s"
-        if cache:
-            said += f", {len(row['made'])} made, {len(row['reused'])} not made again (inputs unchanged)"
-        tqdm.write(said)
+            if failed:
+                raise failed
+            bar.update()
+            said = f"{Path(row['notebook']).stem}: {row['seconds']:.0f} s"
+            if row["made"] or row["reused"]:
+                said += f", {len(row['made'])} made, {len(row['reused'])} not made again (inputs unchanged)"
+            tqdm.write(said)
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------
@@ -204,6 +238,9 @@ def open_run(options: argparse.Namespace, standard: dict, inputs: dict) -> tuple
 def main(argv: list[str]) -> int:
     """`reproduce`: returns 0, 1 if a result left its recorded status; KitError for a notebook that failed."""
     options = parse(argv)
+    jobs = (2 if options.profile == "smoke" else 1) if options.jobs is None else options.jobs
+    if jobs < 1:
+        raise KitError(f"--jobs {jobs} would run no notebook; give 1 or more.")
     paths = select(options.notebooks, options.only, options.start)
     standard = {name: getattr(options, name) for name in ("profile", "model", "corpus", "sweeps", "seeds")}
     inputs = check_inputs(options.model, options.corpus)
@@ -220,7 +257,7 @@ def main(argv: list[str]) -> int:
     run_dir, record = open_run(options, {**standard, **extra}, inputs)
     print(f"Run {run_dir.name}: {len(paths)} notebooks, profile {options.profile}, into {run_dir}", flush=True)
     started = time.monotonic()
-    run_all(run_dir, record, parameters_of(names, {**standard, "run_dir": str(run_dir)}, extra))
+    run_all(run_dir, record, parameters_of(names, {**standard, "run_dir": str(run_dir)}, extra), jobs)
     done = {row["notebook"] for row in record["notebooks"] if row["status"] == "complete"}
     everything = {path.name for path in select(options.notebooks)}
     record["status"] = "complete" if done >= everything else "partial"

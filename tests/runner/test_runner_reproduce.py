@@ -40,7 +40,7 @@ def kit(tmp_path, monkeypatch):
 
 
 def run(kit, *words):
-    return reproduce.main(["--profile", "smoke", "--notebooks", str(kit), *words])
+    return reproduce.main(["--profile", "smoke", "--jobs", "1", "--notebooks", str(kit), *words])
 
 
 def runs():
@@ -95,7 +95,7 @@ def test_it_stops_at_the_first_failure_naming_notebook_cell_and_exception(kit, c
     notebook(kit / "00_good.ipynb", KEEP)
     notebook(kit / "01_bad.ipynb", "ok = 1", "\nloss = 1 / 0\nprint(loss)")
     notebook(kit / "02_never.ipynb", KEEP)
-    status = cli.main(["reproduce", "--profile", "smoke", "--notebooks", str(kit)])
+    status = cli.main(["reproduce", "--profile", "smoke", "--jobs", "1", "--notebooks", str(kit)])
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert status == 2
     assert error.startswith("01_bad.ipynb stopped at cell 4 (`loss = 1 / 0`): ZeroDivisionError: division by zero")
@@ -104,6 +104,40 @@ def test_it_stops_at_the_first_failure_naming_notebook_cell_and_exception(kit, c
     kept = record(folder)
     assert kept["status"] == "failed" and [row["status"] for row in kept["notebooks"]] == ["complete", "failed"]
     assert list((folder / "figures").iterdir()) == [folder / "figures/00_good.json"]
+
+
+MEET = (  # each waits for the other's file: they end only if they run at the same time
+    "import time\n"
+    "Path(run_dir, name).touch()\nuntil = time.time() + 60\n"
+    'while len(list(Path(run_dir).glob("0?_lesson"))) < 2 and time.time() < until:\n    time.sleep(0.05)\n'
+    "assert time.time() < until"
+)
+
+
+def test_two_at_a_time_meet_and_each_is_told_what_it_made(kit, capsys):
+    for number, level in (("00", 3), ("01", 4)):
+        notebook(
+            kit / f"{number}_lesson.ipynb", KEEP, f"level = {level}", CACHED.replace("x.txt", f"{number}.txt"), MEET
+        )
+    notebook(kit / "02_last.ipynb", KEEP)
+    assert reproduce.main(["--profile", "smoke", "--notebooks", str(kit)]) == 0  # smoke: two, without being asked
+    rows = record(*runs())["notebooks"]
+    assert [row["made"] for row in rows] == [["samples/00.txt"], ["samples/01.txt"], []]
+    assert [row["status"] for row in rows] == ["complete"] * 3 and record(*runs())["status"] == "complete"
+
+
+def test_a_failure_beside_others_stops_the_run(kit, capsys):
+    notebook(kit / "00_bad.ipynb", "loss = 1 / 0")
+    for number in range(1, 6):
+        notebook(kit / f"0{number}_slow.ipynb", KEEP, "import time\ntime.sleep(2)")
+    assert cli.main(["reproduce", "--profile", "smoke", "--jobs", "2", "--notebooks", str(kit)]) == 2
+    assert (
+        capsys.readouterr().err.strip().splitlines()[-1].startswith("00_bad.ipynb stopped at cell 3 (`loss = 1 / 0`)")
+    )
+    (folder,) = runs()
+    assert record(folder)["status"] == "failed" and not (folder / "notebooks/05_slow.ipynb").exists()
+    with pytest.raises(KitError, match="--jobs 0 would run no notebook"):
+        run(kit, "--jobs", "0")
 
 
 def test_the_kits_own_error_and_a_dead_process_are_told_too(kit):
