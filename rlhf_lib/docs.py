@@ -107,14 +107,21 @@ def speed_part(root: Path) -> str:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         machine, work, rows = found["machine"], found["work"], [row for row in found["compared"] if "ratio" in row]
-        head = ["model (layers x width)", "work", "the kit", "the peer", "times as fast (range)", "share of the floor"]
+        head = [
+            "model (layers x width)",
+            "work",
+            "the kit",
+            "the peer",
+            "times as fast (range)",
+            "turns",
+            "share of the floor",
+        ]
         body = [[row["size"], f"{SPEEDS[row['what']]} ({PEERS[row['what']]})", f"{row['ours']:,.1f} {row['unit']}",
                  f"{row['peers']:,.1f}", f"{row['ratio']:.2f} ({row['lowest']:.2f} to {row['highest']:.2f})",
-                 f"{row['share_of_floor']['all']:.0%}"] for row in rows]  # fmt: skip
-        turns = ", ".join(f"{count} at {size}" for size, count in work["turns"].items())
+                 str(row["turns"]), f"{row['share_of_floor']['all']:.0%}"] for row in rows]  # fmt: skip
         return table(head, body) + (
-            f"\n\nIn turns ({turns}) on {machine['cpu']}, {machine['threads']} threads, {work['dtype']}, vocabulary of "
-            f"{work['vocabulary']:,}; the floor is arithmetic at the measured matrix rate and nothing else."
+            f"\n\nBoth sides in turns on {machine['cpu']}, {machine['threads']} threads, {work['dtype']}, vocabulary "
+            f"of {work['vocabulary']:,}; the floor is arithmetic at the measured matrix rate and nothing else."
         )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise KitError(f"{path} cannot be read ({error!r}); make it with `make bench`.") from None

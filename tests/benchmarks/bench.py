@@ -24,6 +24,7 @@ from work import BATCH, COMPARISONS, EPOCHS, MICRO, QUERY, RESPONSE, TEMPERATURE
 from rlhf_lib import manifest
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
+SHORT = {"score": 3, "sample": 3}  # turns at least of what takes little time even at the largest size
 TOLERANCE = 1e-4  # nats, between the kit's log-probabilities and the peer's
 UNITS = {  # what a run of each kind counts, from its batch and length
     "phases": ("episodes", lambda batch, length: batch),
@@ -62,7 +63,7 @@ def compared(sides: dict[str, Side], what: str, size: str, rounds: int) -> dict:
     taken = in_turns(sides, what, rounds, size=size, **shape)
     unit, count = UNITS[what]
     amount = count(BATCH, RESPONSE)
-    row = {"what": what, "size": size, "unit": f"{unit} a second"}
+    row = {"what": what, "size": size, "unit": f"{unit} a second", "turns": rounds}
     for name, answers in taken.items():
         row[name] = amount / statistics.median(a["all"] for a in answers)
         row[f"{name}_seconds"] = {k: statistics.median(a[k] for a in answers) for k in answers[0]}
@@ -140,7 +141,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "figures", help="folder for bench.json and the figure")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    turns = {"4x128": 2} if options.quick else {"4x128": 7, "6x384": 3, "12x768": 1}
+    turns = {"4x128": 2} if options.quick else {"4x128": 7, "6x384": 3, "12x768": 1}  # at least
     load = os.getloadavg()[0]
     if load > 0.5:
         print(f"Other work runs on this machine (load {load:.1f}): ratios stay fair, rates and shares are too low.")
@@ -158,8 +159,7 @@ def main() -> None:
             "machine": {"cpu": cpu_name(), "threads": options.threads, "quick": options.quick, "load_at_start": load,
                         "versions": {name: side.do("versions") for name, side in sides.items()}},
             "work": {"vocabulary": VOCAB, "query": QUERY, "response": RESPONSE, "batch": BATCH, "epochs": EPOCHS,
-                     "micro_batch": MICRO, "comparisons": COMPARISONS, "temperature": TEMPERATURE, "dtype": "float32",
-                     "turns": turns},
+                     "micro_batch": MICRO, "comparisons": COMPARISONS, "temperature": TEMPERATURE, "dtype": "float32"},
             "floors": {}, "log_probability_gap": {},
         }  # fmt: skip
         few = 100 if options.quick else 1_000
@@ -179,7 +179,7 @@ def main() -> None:
             found["floors"][size] = {"operations_a_second": rates, "decode_step_bytes": step,
                                      "bytes_a_second": bandwidth}  # fmt: skip
             for what in ("score", "sample", "phases", "fit"):
-                row = compared(sides, what, size, rounds)
+                row = compared(sides, what, size, max(rounds, SHORT.get(what, 1)))
                 row["share_of_floor"] = shares_of_floors(row, max(rates.values()), bandwidth)
                 found["compared"].append(row)
                 print(said(row), flush=True)
