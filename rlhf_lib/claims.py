@@ -226,7 +226,7 @@ def judge(claim: Claim, measures: dict[str, Measure]) -> dict:
         name: getattr(claim, name) for name in ("id", "quote", "published", "test", "kind", "status", "profile", "unit")
     }
     row |= {"measured": None, "low": None, "high": None, "holds": None, "seeds": None, "labelers": None}
-    row |= {"enough": None, "reason": claim.reason, "left": False}
+    row |= {"enough": None, "reason": claim.reason, "left": False, "asked": asked(claim)}
     paired = len(claim.names) == 2 and f"{claim.names[0]} - {claim.names[1]}" in measures and claim.test == "margin"
     if not paired and any(name not in measures for name in claim.names):
         return row
@@ -273,6 +273,18 @@ def shown(value, unit: str) -> str:
     return f"{number} {unit}" if unit else number
 
 
+def asked(claim: Claim) -> str:
+    """What the measured number has to keep, as a person reads it: "at least 5.0%"; "" for an order."""
+    bounds = {"at least": claim.at_least, "at most": claim.at_most, "no farther from the published than": claim.within}
+    points = claim.unit == "%" and (claim.within is not None or len(claim.names) == 2)  # a difference of two shares
+    said = " and ".join(
+        f"{word} {100 * bound:g} points" if points else f"{word} {shown(bound, claim.unit)}"
+        for word, bound in bounds.items()
+        if bound is not None
+    )
+    return said + ", with its interval" * claim.interval
+
+
 def cells(row: dict) -> list[str]:
     """The table's columns for one claim."""
     measured = shown(row["measured"], row["unit"])
@@ -281,8 +293,8 @@ def cells(row: dict) -> list[str]:
     holds = {True: "holds", False: "does not hold", None: "not measured"}[row["holds"]]
     status = row["status"].replace("_", " ") + (" – LEFT" if row["left"] else "")
     behind = "" if row["seeds"] is None else f"{row['seeds']}, {row['labelers']}"
-    kind = row["kind"].replace("_", " ")
-    return [row["id"], shown(row["published"], row["unit"]), measured, holds, row["test"], kind, status, behind]
+    kind, test = row["kind"].replace("_", " "), ": ".join(filter(None, (row["test"], row["asked"])))
+    return [row["id"], shown(row["published"], row["unit"]), measured, holds, test, kind, status, behind]
 
 
 HEADINGS = ["claim", "published", "measured (95%)", "now", "test", "kind", "recorded status", "seeds, labelers"]
@@ -300,7 +312,8 @@ def as_markdown(rows: list[dict], profile: str) -> str:
     head = [*HEADINGS[:1], "what it says", *HEADINGS[1:]]
     lines = [
         f"# Published and measured, profile `{profile}`\n",
-        "*Emergent*: it came out of training. *Built in*: it is true because a simulated labeler was coded so.\n",
+        "*Emergent*: it came out of training. *Built in*: it is true because a simulated labeler was coded so.",
+        "A claim *holds* where the measured number keeps what its *test* asks for.\n",
         "| " + " | ".join(head) + " |",
         "|" + " --- |" * len(head),
     ]

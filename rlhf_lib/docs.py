@@ -31,13 +31,14 @@ HEADLINES = (
     "labelers.cnndm.lead_3_over_fine_tuned",
     "rouge.cnndm",
     "collect.online",
+    "collect.online_lead",
     "collect.batched",
     "known.overoptimised",
     "signflip.bad",
     "signflip.fluent",
     "andon.latency",
 )
-COLUMNS = ("published", "measured (95%)", "now", "kind", "seeds, labelers")  # of claims.HEADINGS
+COLUMNS = ("published", "measured (95%)", "test", "now", "kind", "seeds, labelers")  # of claims.HEADINGS
 COPY_MAP = "09_copy_map"
 
 

@@ -42,7 +42,7 @@ METRICS = (
     Metric(
         "objective/score",
         "score after the penalty, batch mean (reference samples before it: mean 0, std 1)",
-        "starts below 0 because of penalties, rises",
+        "starts near 0 (penalties lower it, and cut samples are scored otherwise than whole ones), rises",
         "flat: no signal; a jump with odd text: over-optimised",
     ),
     Metric(

@@ -149,11 +149,14 @@ def strategies_by_budget(data: pd.DataFrame) -> Figure:
     metrics = list(dict.fromkeys(data["metric"]))
     figure, axes = new_figure(1, len(metrics), width=4.6, height=3.6)
     published = data["run"].astype(str).str.startswith("published")
+    runs = list(dict.fromkeys(data["run"]))
+    steps = data["run"].map(runs.index) - (len(runs) - 1) / 2
+    data = data.assign(drawn_at=data["labels"] * 1.05**steps)  # beside one another, or intervals hide intervals
     for axis, metric in zip(axes[0], metrics, strict=True):
         of_metric = data["metric"] == metric
-        _run_lines(axis, data[of_metric & ~published], "labels", "value")
+        _run_lines(axis, data[of_metric & ~published], "drawn_at", "value")
         for run, rows in data[of_metric & published].groupby("run", sort=False):
-            axis.plot(rows["labels"], rows["value"], label=run, **PUBLISHED_MARK)
+            axis.plot(rows["drawn_at"], rows["value"], label=run, **PUBLISHED_MARK)
         _label_axis(axis, data.loc[of_metric, "labels"])
         axis.set_ylabel(metric)
     figure_legend(figure, axes)

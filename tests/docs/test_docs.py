@@ -175,7 +175,11 @@ def test_headlines_are_claims_and_the_table_says_what_was_measured(tmp_path):
     (tmp_path / "figures/claims.json").write_text(json.dumps(rows))
     unmet = sum(row["holds"] is False for row in rows)
     part = docs.claims_part(tmp_path)
-    assert "too \\| few" in part and "90.0% (87.5% to 92.5%) | does not hold" in part and "3, simulated" in part
+    assert (
+        "too \\| few" in part
+        and "90.0% (87.5% to 92.5%) | bound: at least 85.0% | does not hold" in part
+        and "3, simulated" in part
+    )
     assert f"All {len(rows)} claims" in part and f"not holding: {unmet};" in part
     (tmp_path / "figures/claims.json").write_text("[]")
     with pytest.raises(KitError, match="make check"):

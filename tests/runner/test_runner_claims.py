@@ -235,6 +235,16 @@ def test_slugs(model, name):
     assert claims.slug(model) == name
 
 
+def test_what_is_asked_reads_as_people_say_it():
+    assert claims.asked(claim(at_least=0.1, at_most=0.3, unit="%")) == "at least 10.0% and at most 30.0%"
+    assert claims.asked(claim(at_least=2, unit="nats", interval=True)) == "at least 2 nats, with its interval"
+    assert claims.asked(claim(at_least=0.05, measured="a - b", test="margin", unit="%")) == "at least 5 points"
+    near = claim(at_least=None, within=0.2, published=0.776, test="margin", unit="%")
+    assert claims.asked(near) == "no farther from the published than 20 points"
+    assert claims.asked(order("a > b")) == ""
+    assert claims.cells(claims.judge(claim(unit="%"), {}))[claims.HEADINGS.index("test")] == "bound: at least 85.0%"
+
+
 def test_numbers_read_as_people_write_them():
     assert claims.shown(60_000, "labels") == "60,000 labels"
     assert claims.shown([0.88, 0.5], "%") == "88.0%, 50.0%"
