@@ -2,7 +2,8 @@
 
 "Direct": PPO hears the known reward itself. "large", "middle", "small": PPO hears a reward model fitted to that many
 mock labels (the known reward picks the best of four, without noise), and only we know what the known reward says of it.
-KL targets are named as in the paper, whose base model had 53 nats a response; here they are the same share of ours.
+KL targets are named as in the paper and held against the 53 nats a response of the released code's 124M model (the
+paper's own entropy is not published); here they are the same share of ours.
 """
 
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from rlhf_lib.sampling import Samples
 from rlhf_lib.style import EVAL_SEED, POLICY_ROOMS, REWARD_ROOMS, StyleRun
 from rlhf_lib.tasks import QueryStream, Task
 
-PUBLISHED_ENTROPY = 53.0  # nats a response of the paper's base model
+PUBLISHED_ENTROPY = 53.0  # nats a response, at the start of the released code's runs
 MAIN_KL = 8.0  # nats of the paper: where it draws reward over episodes
 SOURCES = ("direct", "large", "middle", "small")
 PUBLISHED_LABELS = {"small": 5_000, "middle": 20_000, "large": 60_000}

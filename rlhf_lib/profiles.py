@@ -229,7 +229,7 @@ def _tiny() -> Profile:
         name="tiny",
         model="data/base",
         dtype="float32",
-        # the paper's 10 and 6 nats were 19% and 11% of its base model's 53 nats a sequence
+        # the paper's 10 and 6 nats are 19% and 11% of the 53 a sequence that the released code's model starts from
         sentiment=TaskProfile(STYLE_TEXT, style_reward, replace(style, kl_target_share=0.19), SFTConfig(0, 32, 3e-4)),
         descriptiveness=TaskProfile(
             STYLE_TEXT, style_reward, replace(slow, kl_target_share=0.11), SFTConfig(0, 32, 3e-4)

@@ -1,8 +1,11 @@
-"""A run's rows of results beside those of a recorded sweep (`data/recorded/`)."""
+"""A run's rows of results beside those of a recorded sweep (`data/recorded/`), and their means over seeds."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from scipy.stats import t
 
 from rlhf_lib import manifest
 
@@ -13,12 +16,29 @@ def was_made_with(folder: Path, name: str, profile: str) -> bool:
     return made.is_file() and manifest.read_json(made).get("profile") == profile
 
 
-def with_recorded(rows: pd.DataFrame, folder: Path, name: str, profile: str) -> pd.DataFrame:
+def with_recorded(rows: pd.DataFrame, folder: Path, name: str, profile: str, on: Sequence[str]) -> pd.DataFrame:
     """The rows, and below them those of the sweep ``name`` in ``folder``, if it was recorded with the same profile.
 
-    What claims are held against: a core run trains one seed, which can contradict a claim and not establish it. So the
-    recorded seeds count with it, and a run that falls out of line with them still shows.
+    What claims are held against: a core run trains one seed, which can contradict a claim and not establish it. A
+    recorded row that is alike in the columns ``on`` (the seed among them) is left out: each training counts once.
     """
     if not was_made_with(folder, name, profile):
         return rows
-    return pd.concat([rows, pd.read_json(folder / f"{name}_sweep.json")], ignore_index=True)
+    recorded = pd.read_json(folder / f"{name}_sweep.json")
+    known = set(rows[list(on)].itertuples(index=False, name=None))
+    new = [key not in known for key in recorded[list(on)].itertuples(index=False, name=None)]
+    return pd.concat([rows, recorded[new]], ignore_index=True)
+
+
+def over_seeds(values, seeds, **more) -> dict:
+    """A quantity's mean over seeds as a measure for the claims, with Student's 95% interval where there are several.
+
+    values, seeds: a number and a seed a training; trainings of one seed count as one. ``more``: the measure's other
+    fields, such as n and labelers.
+    """
+    each = pd.Series(np.asarray(values, dtype=float)).groupby(np.asarray(seeds)).mean()
+    around = {}
+    if len(each) > 1:
+        half = float(t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)))
+        around = {"low": float(each.mean()) - half, "high": float(each.mean()) + half}
+    return {"value": float(each.mean()), "seeds": len(each), **around, **more}

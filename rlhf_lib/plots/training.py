@@ -277,7 +277,7 @@ def _panels_by_task(data: pd.DataFrame):
 
 
 def _run_lines(axis, rows: pd.DataFrame, x: str, y: str) -> None:
-    """One line with 95% intervals a run."""
+    """One line with 95% intervals a run; of one or two points the points alone, for nothing was measured between."""
     runs = rows.assign(run=rows.get("run", "this run"))
     colours = colours_for(runs["run"])
     for run in ordered(runs["run"]):
@@ -286,7 +286,7 @@ def _run_lines(axis, rows: pd.DataFrame, x: str, y: str) -> None:
             points[x],
             points[y],
             yerr=error_lengths(points, y),
-            fmt="o-",
+            fmt="o-" if len(points) > 2 else "o",
             markersize=4,
             capsize=2.5,
             linewidth=1.4,

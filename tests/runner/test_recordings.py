@@ -1,18 +1,31 @@
-"""A core run's rows beside the recorded ones."""
+"""A core run's rows beside the recorded ones, and means over seeds."""
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import ttest_1samp
 
-from rlhf_lib.recordings import with_recorded
+from rlhf_lib.recordings import over_seeds, with_recorded
 
 
-@pytest.mark.parametrize("profile, seeds", [("tiny", [1, 1, 2]), ("smoke", [1])])
-def test_the_recorded_seeds_count_with_a_run_of_their_profile(tmp_path, profile, seeds):
-    run = pd.DataFrame({"seed": [1], "preference": [0.5]})
-    assert with_recorded(run, tmp_path, "style", profile) is run  # nothing is recorded
+@pytest.mark.parametrize("profile, kept", [("tiny", [0.5, 0.7, 0.9]), ("smoke", [0.5])])
+def test_each_training_counts_once_and_only_beside_a_run_of_its_profile(tmp_path, profile, kept):
+    run = pd.DataFrame({"seed": [1], "labels": [5000], "preference": [0.5]})
+    on = ("labels", "seed")
+    assert with_recorded(run, tmp_path, "style", profile, on) is run  # nothing is recorded
     (tmp_path / "style_manifest.json").write_text(json.dumps({"profile": "tiny"}))
-    pd.DataFrame({"seed": [1, 2], "preference": [0.8, 0.9]}).to_json(tmp_path / "style_sweep.json", orient="records")
-    both = with_recorded(run, tmp_path, "style", profile)
-    assert both["seed"].tolist() == seeds and both["preference"].iloc[0] == 0.5
+    old = pd.DataFrame({"seed": [1, 1, 2], "labels": [5000, 200, 5000], "preference": [0.8, 0.7, 0.9]})
+    old.to_json(tmp_path / "style_sweep.json", orient="records")
+    assert with_recorded(run, tmp_path, "style", profile, on)["preference"].tolist() == pytest.approx(kept)
+
+
+def test_the_interval_over_seeds_is_students():
+    values = np.array([0.855, 0.835, 0.846])
+    found, wanted = over_seeds(values, [1, 2, 3], n=1024), ttest_1samp(values, 0).confidence_interval(0.95)
+    assert found["value"] == pytest.approx(values.mean()) and (found["seeds"], found["n"]) == (3, 1024)
+    assert (found["low"], found["high"]) == pytest.approx((wanted.low, wanted.high))
+    twice = over_seeds([0.8, 0.9, 0.6], [1, 1, 2])  # two trainings of one seed
+    assert twice["value"] == pytest.approx(0.725) and twice["seeds"] == 2
+    assert over_seeds([0.5], [1]) == {"value": 0.5, "seeds": 1}
