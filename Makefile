@@ -1,6 +1,7 @@
 # The kit's commands. Every target makes the environment (.venv) first if it is not there or if requirements.txt changed.
 # Variables of `make reproduce`:  PROFILE=tiny  MODEL=<folder or hub name>  CORPUS=<file or folder>  SWEEPS=1  SEEDS=3
-#                                 ONLY=04  FROM=03  JOBS=2 (notebooks at a time)  SET="ppo__episodes=6400 reward__labels=1000" (fields of the profile)
+#                                 ONLY=04  FROM=03  JOBS=2 (notebooks at a time)
+#                                 SET="ppo__episodes=6400 reward__labels=1000" (fields of the profile)
 # Another Python for the environment:  make test PYTHON=python3.12
 
 PYTHON  ?=

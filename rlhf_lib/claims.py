@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rlhf_lib import manifest
+from rlhf_lib.claims_table import as_markdown, as_text, asked
 from rlhf_lib.errors import KitError
 
 CLAIMS_FILE = manifest.ROOT / "data" / "claims.toml"
@@ -256,72 +257,7 @@ def has_left(row: dict, claim: Claim, whole: bool) -> bool:
     return False  # not_measured: there was no result to leave
 
 
-# -- the table ---------------------------------------------------------------------------------------------------------
-
-
-def shown(value, unit: str) -> str:
-    """A number, or a list of them, as a person reads it."""
-    if value is None or value == "":
-        return "–"
-    if isinstance(value, list):
-        return ", ".join(shown(item, unit) for item in value)
-    if isinstance(value, str):
-        return value
-    if unit == "%":
-        return f"{100 * value:.1f}%"
-    number = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"  # 60,000, not 6e+04
-    return f"{number} {unit}" if unit else number
-
-
-def asked(claim: Claim) -> str:
-    """What the measured number has to keep, as a person reads it: "at least 5.0%"; "" for an order."""
-    bounds = {"at least": claim.at_least, "at most": claim.at_most, "no farther from the published than": claim.within}
-    points = claim.unit == "%" and (claim.within is not None or len(claim.names) == 2)  # a difference of two shares
-    said = " and ".join(
-        f"{word} {100 * bound:g} points" if points else f"{word} {shown(bound, claim.unit)}"
-        for word, bound in bounds.items()
-        if bound is not None
-    )
-    return said + ", with its interval" * claim.interval
-
-
-def cells(row: dict) -> list[str]:
-    """The table's columns for one claim."""
-    measured = shown(row["measured"], row["unit"])
-    if isinstance(row["low"], float) and isinstance(row["high"], float):
-        measured += f" ({shown(row['low'], row['unit'])} to {shown(row['high'], row['unit'])})"
-    holds = {True: "holds", False: "does not hold", None: "not measured"}[row["holds"]]
-    status = row["status"].replace("_", " ") + (" – LEFT" if row["left"] else "")
-    behind = "" if row["seeds"] is None else f"{row['seeds']}, {row['labelers']}"
-    kind, test = row["kind"].replace("_", " "), ": ".join(filter(None, (row["test"], row["asked"])))
-    return [row["id"], shown(row["published"], row["unit"]), measured, holds, test, kind, status, behind]
-
-
-HEADINGS = ["claim", "published", "measured (95%)", "now", "test", "kind", "recorded status", "seeds, labelers"]
-
-
-def as_text(rows: list[dict]) -> str:
-    """The table with aligned columns, for a terminal."""
-    table = [HEADINGS, *(cells(row) for row in rows)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(HEADINGS))]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in table)
-
-
-def as_markdown(rows: list[dict], profile: str) -> str:
-    """The table for a web page, with what each claim says and why one does not hold."""
-    head = [*HEADINGS[:1], "what it says", *HEADINGS[1:]]
-    lines = [
-        f"# Published and measured, profile `{profile}`\n",
-        "*Emergent*: it came out of training. *Built in*: it is true because a simulated labeler was coded so.",
-        "A claim *holds* where the measured number keeps what its *test* asks for.\n",
-        "| " + " | ".join(head) + " |",
-        "|" + " --- |" * len(head),
-    ]
-    for row in rows:
-        columns, why = cells(row), f" *({row['reason']})*" if row["reason"] else ""
-        texts = [columns[0], row["quote"] + why, *columns[1:]]
-        lines.append("| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |")
-    return "\n".join(lines) + "\n"
+# -- the check ---------------------------------------------------------------------------------------------------------
 
 
 def check(

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from rlhf_lib import claims, manifest
+from rlhf_lib import claims_table, manifest
 from rlhf_lib.errors import KitError
 from rlhf_lib.metrics import METRICS
 
@@ -38,7 +38,7 @@ HEADLINES = (
     "signflip.fluent",
     "andon.latency",
 )
-COLUMNS = ("published", "measured (95%)", "test", "now", "kind", "seeds, labelers")  # of claims.HEADINGS
+COLUMNS = ("published", "measured (95%)", "test", "now", "kind", "seeds, labelers")  # of claims_table.HEADINGS
 COPY_MAP = "09_copy_map"
 
 
@@ -63,10 +63,10 @@ def claims_part(root: Path) -> str:
         shown = [rows[name] for name in HEADLINES]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise KitError(f"{path} does not hold the claims ({error!r}); `make check` writes it again.") from None
-    places = [claims.HEADINGS.index(column) for column in COLUMNS]
+    places = [claims_table.HEADINGS.index(column) for column in COLUMNS]
     body = []
     for row in shown:
-        cells, why = claims.cells(row), f" *({row['reason']})*" if row["reason"] else ""
+        cells, why = claims_table.cells(row), f" *({row['reason']})*" if row["reason"] else ""
         body.append([row["quote"] + why, *(cells[place] for place in places)])
     count = {answer: sum(row["holds"] is answer for row in rows.values()) for answer in (True, False, None)}
     said = f"All {len(rows)} claims stand in [figures/claims.md](figures/claims.md). Holding in the figures of this "
@@ -108,15 +108,8 @@ def speed_part(root: Path) -> str:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         machine, work, rows = found["machine"], found["work"], [row for row in found["compared"] if "ratio" in row]
-        head = [
-            "model (layers x width)",
-            "work",
-            "the kit",
-            "the peer",
-            "times as fast (range)",
-            "turns",
-            "share of the floor",
-        ]
+        head = ["model (layers x width)", "work", "the kit", "the peer", "times as fast (range)", "turns",
+                "share of the floor"]  # fmt: skip
         body = [[row["size"], f"{SPEEDS[row['what']]} ({PEERS[row['what']]})", f"{row['ours']:,.1f} {row['unit']}",
                  f"{row['peers']:,.1f}", f"{row['ratio']:.2f} ({row['lowest']:.2f} to {row['highest']:.2f})",
                  str(row["turns"]), f"{row['share_of_floor']['all']:.0%}"] for row in rows]  # fmt: skip

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from rlhf_lib import claims
+from rlhf_lib import claims, claims_table
 from rlhf_lib.errors import KitError
 
 BASE = {"id": "c", "quote": "q", "measured": "a", "test": "bound", "kind": "emergent", "status": "not_measured"}
@@ -236,18 +236,21 @@ def test_slugs(model, name):
 
 
 def test_what_is_asked_reads_as_people_say_it():
-    assert claims.asked(claim(at_least=0.1, at_most=0.3, unit="%")) == "at least 10.0% and at most 30.0%"
-    assert claims.asked(claim(at_least=2, unit="nats", interval=True)) == "at least 2 nats, with its interval"
-    assert claims.asked(claim(at_least=0.05, measured="a - b", test="margin", unit="%")) == "at least 5 points"
+    assert claims_table.asked(claim(at_least=0.1, at_most=0.3, unit="%")) == "at least 10.0% and at most 30.0%"
+    assert claims_table.asked(claim(at_least=2, unit="nats", interval=True)) == "at least 2 nats, with its interval"
+    assert claims_table.asked(claim(at_least=0.05, measured="a - b", test="margin", unit="%")) == "at least 5 points"
     near = claim(at_least=None, within=0.2, published=0.776, test="margin", unit="%")
-    assert claims.asked(near) == "no farther from the published than 20 points"
-    assert claims.asked(order("a > b")) == ""
-    assert claims.cells(claims.judge(claim(unit="%"), {}))[claims.HEADINGS.index("test")] == "bound: at least 85.0%"
+    assert claims_table.asked(near) == "no farther from the published than 20 points"
+    assert claims_table.asked(order("a > b")) == ""
+    assert (
+        claims_table.cells(claims.judge(claim(unit="%"), {}))[claims_table.HEADINGS.index("test")]
+        == "bound: at least 85.0%"
+    )
 
 
 def test_numbers_read_as_people_write_them():
-    assert claims.shown(60_000, "labels") == "60,000 labels"
-    assert claims.shown([0.88, 0.5], "%") == "88.0%, 50.0%"
-    assert claims.shown(-1234.5, "") == "-1,234"
-    assert claims.shown(3.14159, "nats") == "3.14 nats"
-    assert claims.shown(None, "%") == "–"
+    assert claims_table.shown(60_000, "labels") == "60,000 labels"
+    assert claims_table.shown([0.88, 0.5], "%") == "88.0%, 50.0%"
+    assert claims_table.shown(-1234.5, "") == "-1,234"
+    assert claims_table.shown(3.14159, "nats") == "3.14 nats"
+    assert claims_table.shown(None, "%") == "–"

@@ -114,7 +114,7 @@ MEET = (  # each waits for the other's file: they end only if they run at the sa
 )
 
 
-def test_two_at_a_time_meet_and_each_is_told_what_it_made(kit, capsys):
+def test_two_at_a_time_meet_and_each_is_told_what_it_made(kit):
     for number, level in (("00", 3), ("01", 4)):
         notebook(
             kit / f"{number}_lesson.ipynb", KEEP, f"level = {level}", CACHED.replace("x.txt", f"{number}.txt"), MEET
