@@ -1,5 +1,6 @@
 # The kit's commands. Every target makes the environment (.venv) first if it is not there or if requirements.txt changed.
 # Variables of `make reproduce`:  PROFILE=tiny  MODEL=<folder or hub name>  CORPUS=<file or folder>  SWEEPS=1  SEEDS=3
+#                                 FULL=1 (one seed of trainings as long as the grids': twice the time)
 #                                 ONLY=04  FROM=03  JOBS=2 (notebooks at a time)
 #                                 SET="ppo__episodes=6400 reward__labels=1000" (fields of the profile)
 # Another Python for the environment:  make test PYTHON=python3.12
@@ -57,7 +58,7 @@ $(STAMP): requirements.txt
 
 reproduce: $(STAMP)
 	@$(RUN) reproduce --profile "$(PROFILE)" $(if $(MODEL),--model "$(MODEL)") $(if $(CORPUS),--corpus "$(CORPUS)") \
-	  $(if $(SWEEPS),--sweeps "$(SWEEPS)") $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(JOBS),--jobs "$(JOBS)") $(if $(ONLY),--only "$(ONLY)") $(if $(FROM),--from "$(FROM)") \
+	  $(if $(SWEEPS),--sweeps "$(SWEEPS)") $(if $(FULL),--full "$(FULL)") $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(JOBS),--jobs "$(JOBS)") $(if $(ONLY),--only "$(ONLY)") $(if $(FROM),--from "$(FROM)") \
 	  $(foreach field,$(SET),--set "$(field)")
 
 figures: $(STAMP)

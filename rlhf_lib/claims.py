@@ -47,6 +47,7 @@ class Claim:
     at_least, at_most bound the measured number; within is the greatest distance from `published`.
     interval: if True the whole 95% interval has to keep the bound, not only the value.
     seeds, contexts: with fewer seeds or different contexts behind it, a measurement can only contradict a claim.
+    run_at_least, run_at_most: what a core run's one short training shows if it agrees in direction (`direction`).
     """
 
     id: str
@@ -64,6 +65,8 @@ class Claim:
     at_least: float | None = None
     at_most: float | None = None
     within: float | None = None
+    run_at_least: float | None = None
+    run_at_most: float | None = None
     reason: str = ""
     names: list[str] = field(default_factory=list)  # read from `measured`
     relations: list[str] = field(default_factory=list)
@@ -82,14 +85,23 @@ def finite(value) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-def record_measures(figures_dir: str | Path, name: str, measures: dict[str, dict]) -> Path:
+def record_measures(
+    figures_dir: str | Path, name: str, measures: dict[str, dict], run: dict[str, dict] | None = None
+) -> Path:
     """Write `figures_dir/<name>.json` for `check` to read; returns its path.
 
     measures: {"style.sentiment.preference": {"value": 0.88, "low": …, "high": …, "n": 1024, "seeds": 3,
     "labelers": "simulated"}}, all but value optional, rates as fractions of 1. For the difference of two measures, give
-    the paired one its own entry, named "a - b"; else `check` takes the two for independent.
+    the paired one its own entry, named "a - b"; else `check` takes the two for independent. run: the same of the run's
+    own trainings, where `measures` are of the recorded sweep: they have to agree in direction.
     Raises KitError for a field that is none of these.
     """
+    path = Path(figures_dir) / f"{name}.json"
+    manifest.write_json(path, {"measures": _checked(measures)} | ({"run": _checked(run)} if run else {}))
+    return path
+
+
+def _checked(measures: dict[str, dict]) -> dict[str, dict]:
     rows = {}
     for key, row in measures.items():
         unknown = set(row) - set(Measure.__dataclass_fields__)
@@ -98,18 +110,19 @@ def record_measures(figures_dir: str | Path, name: str, measures: dict[str, dict
         numbers = {part: finite(row[part]) for part in ("value", "low", "high") if part in row}
         counts = {part: int(row[part]) for part in ("n", "seeds") if row.get(part) is not None}
         rows[key] = {**numbers, **counts, **({"labelers": row["labelers"]} if "labelers" in row else {})}
-    path = Path(figures_dir) / f"{name}.json"
-    manifest.write_json(path, {"measures": rows})
-    return path
+    return rows
 
 
-def load_measures(figures_dir: str | Path) -> dict[str, Measure]:
-    """All measures in the JSON files of a folder. Raises KitError for a broken file or a measure recorded twice."""
+def load_measures(figures_dir: str | Path, part: str = "measures") -> dict[str, Measure]:
+    """All measures in the JSON files of a folder, or with part="run" those of the run's own trainings.
+
+    Raises KitError for a broken file or a measure recorded twice.
+    """
     found, source = {}, {}
     for path in sorted(Path(figures_dir).glob("*.json")):
         if '"measures"' not in path.read_text(encoding="utf-8", errors="replace"):
             continue  # the numbers of a figure, not measures
-        rows = manifest.read_json(path).get("measures")
+        rows = manifest.read_json(path).get(part)
         for key, row in (rows if isinstance(rows, dict) else {}).items():
             if key in found:
                 raise KitError(f"'{key}' stands in {source[key]} and in {path.name}; keep one of them.")
@@ -216,7 +229,32 @@ def in_order(claim: Claim, measures: dict[str, Measure]) -> bool:
     return True
 
 
-def judge(claim: Claim, measures: dict[str, Measure]) -> dict:
+def direction(claim: Claim, run: dict[str, Measure]) -> dict:
+    """What the run's own training shows (`run`, a number or a list), and whether it `agrees` with the claim.
+
+    True on the claimed side: differences above 0, or a number that keeps run_at_least and run_at_most; False if a whole
+    95% interval (over contexts: it is one training) lies on the other side; None if neither, or if nothing is asked.
+    """
+    paired = f"{claim.names[0]} - {claim.names[-1]}" in run and claim.test == "margin"
+    if not paired and any(name not in run or run[name].value is None for name in claim.names):
+        return {"run": None, "agrees": None}
+    gaps = [difference(a, b, run) for a, b in zip(claim.names, claim.names[1:], strict=False)]
+    if claim.test == "order":
+        shown, over = [run[name].value for name in claim.names], gaps
+    else:
+        shown = (gaps or [run[claim.names[0]]])[0].value
+        over = gaps if claim.at_least is not None and claim.at_least >= 0 else []
+    sides = [(gap.value > 0, gap.interval()[1] < 0) for gap in over]
+    if not gaps and (bounds := (claim.run_at_least, claim.run_at_most)) != (None, None):
+        floor, ceiling = (-math.inf if bounds[0] is None else bounds[0], math.inf if bounds[1] is None else bounds[1])
+        low, high = run[claim.names[0]].interval()
+        sides = [(floor <= shown <= ceiling, high < floor or low > ceiling)]
+    if any(wrong for _, wrong in sides):
+        return {"run": shown, "agrees": False}
+    return {"run": shown, "agrees": True if sides and all(right for right, _ in sides) else None}
+
+
+def judge(claim: Claim, measures: dict[str, Measure], run: dict[str, Measure] | None = None) -> dict:
     """One row of claims.json: what was measured, whether the claim `holds` (None if not measured), whether it `left`.
 
     Fewer seeds or contexts than the claim asks for can contradict it (the whole interval on the wrong side) but not
@@ -227,7 +265,7 @@ def judge(claim: Claim, measures: dict[str, Measure]) -> dict:
         name: getattr(claim, name) for name in ("id", "quote", "published", "test", "kind", "status", "profile", "unit")
     }
     row |= {"measured": None, "low": None, "high": None, "holds": None, "seeds": None, "labelers": None}
-    row |= {"enough": None, "reason": claim.reason, "left": False, "asked": asked(claim)}
+    row |= {"enough": None, "reason": claim.reason, "left": False, "asked": asked(claim)} | direction(claim, run or {})
     paired = len(claim.names) == 2 and f"{claim.names[0]} - {claim.names[1]}" in measures and claim.test == "margin"
     if not paired and any(name not in measures for name in claim.names):
         return row
@@ -251,7 +289,7 @@ def judge(claim: Claim, measures: dict[str, Measure]) -> dict:
 def has_left(row: dict, claim: Claim, whole: bool) -> bool:
     """Whether a result contradicts the status that is recorded for it."""
     if claim.status == "reproduced":
-        return row["holds"] is False or (whole and row["holds"] is None)
+        return row["holds"] is False or row["agrees"] is False or (whole and row["holds"] is None)
     if claim.status == "not_reproduced":
         return row["holds"] is True and row["enough"]
     return False  # not_measured: there was no result to leave
@@ -268,10 +306,10 @@ def check(
     whole: the folder should hold everything, so that a reproduced claim without a measurement has left its status.
     A claim recorded for another profile is shown and not judged.
     """
-    measures = load_measures(figures_dir)
+    measures, run = load_measures(figures_dir), load_measures(figures_dir, "run")
     rows = []
     for claim in load_claims(claims_file):
-        row = judge(claim, measures)
+        row = judge(claim, measures, run)
         rows.append({**row, "left": claim.profile == profile and has_left(row, claim, whole)})
     print(as_text(rows))
     manifest.write_json(Path(figures_dir) / "claims.json", rows)

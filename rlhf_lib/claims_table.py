@@ -33,13 +33,25 @@ def cells(row: dict) -> list[str]:
     if isinstance(row["low"], float) and isinstance(row["high"], float):
         measured += f" ({shown(row['low'], row['unit'])} to {shown(row['high'], row['unit'])})"
     holds = {True: "holds", False: "does not hold", None: "not measured"}[row["holds"]]
+    agrees = {True: " agrees", False: " DISAGREES", None: ""}[row["agrees"]]
+    run = shown(row["run"], row["unit"]) + agrees
     status = row["status"].replace("_", " ") + (" – LEFT" if row["left"] else "")
     behind = "" if row["seeds"] is None else f"{row['seeds']}, {row['labelers']}"
     kind, test = row["kind"].replace("_", " "), ": ".join(filter(None, (row["test"], row["asked"])))
-    return [row["id"], shown(row["published"], row["unit"]), measured, holds, test, kind, status, behind]
+    return [row["id"], shown(row["published"], row["unit"]), measured, holds, run, test, kind, status, behind]
 
 
-HEADINGS = ["claim", "published", "measured (95%)", "now", "test", "kind", "recorded status", "seeds, labelers"]
+HEADINGS = [
+    "claim",
+    "published",
+    "measured (95%)",
+    "now",
+    "this run",
+    "test",
+    "kind",
+    "recorded status",
+    "seeds, labelers",
+]
 
 
 def as_text(rows: list[dict]) -> str:
@@ -55,7 +67,8 @@ def as_markdown(rows: list[dict], profile: str) -> str:
     lines = [
         f"# Published and measured, profile `{profile}`\n",
         "*Emergent*: it came out of training. *Built in*: it is true because a simulated labeler was coded so.",
-        "A claim *holds* where the measured number keeps what its *test* asks for.\n",
+        "A claim *holds* where the measured number keeps what its *test* asks for. *Measured*: by the recorded",
+        "sweep, where there is one. *This run*: by the run's own, shorter training; it has to agree in direction.\n",
         "| " + " | ".join(head) + " |",
         "|" + " --- |" * len(head),
     ]

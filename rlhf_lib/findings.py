@@ -20,15 +20,20 @@ TASKS = ("cnndm", "tldr")
 RECORDED = manifest.ROOT / "data" / "recorded" / "summary_samples.parquet"
 
 
-def summary_runs(folder: Path, profile: str, model: str, corpus: str, seeds, tasks: str = "") -> list:
-    """One `SummaryRun` a task and seed, the first seed of every task first; `tasks`: "cnndm, tldr", or "" for both."""
+def summary_runs(
+    folder: Path, profile: str, model: str, corpus: str, seeds, tasks: str = "", core: bool = False
+) -> list:
+    """One `SummaryRun` a task and seed, the first seed of every task first; `tasks`: "cnndm, tldr", or "" for both.
+
+    core: of a core run's shorter trainings (`profiles.CORE`).
+    """
     names = [name.strip() for name in tasks.split(",")] if tasks else list(TASKS)
     unknown = [name for name in names if name not in TASKS]
     if unknown:
         raise KitError(f"There is no summary task '{unknown[0]}'; choose of {', '.join(TASKS)}.")
     from rlhf_lib.summary import SummaryRun  # torch, and only where something has to be made
 
-    return [SummaryRun(folder, name, profile, model, corpus, seed) for seed in seeds for name in names]
+    return [SummaryRun(folder, name, profile, model, corpus, seed, core=core) for seed in seeds for name in names]
 
 
 def open_samples(samples: str, runs: list) -> pd.DataFrame:
@@ -82,17 +87,18 @@ def recorded() -> pd.DataFrame | None:
     return rows.sort_values(["task", "query_id"], kind="stable", ignore_index=True)
 
 
-def with_recorded(rows: pd.DataFrame, profile: str, own: bool = False) -> pd.DataFrame:
-    """The rows, and the recorded sweep's rows of other seeds, if it was recorded with the same profile.
+def for_claims(rows: pd.DataFrame, profile: str, own: bool = False) -> pd.DataFrame:
+    """The recorded sweep's rows in place of the run's trainings, if it was recorded with the same profile; else these.
 
-    What claims are held against: one seed can contradict a claim and cannot establish it. own: somebody's own model,
-    texts or samples, beside which no recording counts.
+    What claims are held against: several seeds of whole trainings. A run's own are shorter and of one seed; `claims`
+    asks of them that they agree in direction. What no training made (references, lead-3) is the run's. own: somebody's
+    own model, texts or samples, beside which no recording counts.
     """
     if own or not recordings.was_made_with(RECORDED.parent, "summary", profile):
         return rows
     old = read_samples(RECORDED)
-    old = old[old["task"].isin(set(rows["task"])) & ~old["seed"].isin(set(rows["seed"].dropna()))]
-    both = pd.concat([rows, old.assign(summary=summaries(old))], ignore_index=True)
+    old = old[old["task"].isin(set(rows["task"]))]
+    both = pd.concat([rows[rows["seed"].isna()], old.assign(summary=summaries(old))], ignore_index=True)
     return both.sort_values(["task", "query_id"], kind="stable", ignore_index=True)
 
 
@@ -132,13 +138,14 @@ def measures(named: Mapping[str, pd.DataFrame], labelers: str = "none") -> dict[
     return {name: {**row, "labelers": labelers} for name, row in found.items()}
 
 
-def keep_measures(folder: Path, notebook: str, found: dict[str, dict], own: bool) -> pd.DataFrame:
+def keep_measures(folder: Path, notebook: str, found: dict[str, dict], own: bool, run=None) -> pd.DataFrame:
     """Write `figures/<notebook>_measures.json` and give it as a table.
 
     own: of somebody's own model, corpus or samples; such measures are kept under "own." and are held against no claim.
+    run: the same measures of the run's own trainings, where those found are of the recorded sweep.
     """
     found = {f"own.{name}" if own and not name.startswith("real.") else name: row for name, row in found.items()}
-    claims.record_measures(folder / "figures", f"{notebook}_measures", found)
+    claims.record_measures(folder / "figures", f"{notebook}_measures", found, run)
     return pd.DataFrame(found).T.astype(object).where(lambda f: f.notna(), "–")
 
 

@@ -16,15 +16,21 @@ def was_made_with(folder: Path, name: str, profile: str) -> bool:
     return made.is_file() and manifest.read_json(made).get("profile") == profile
 
 
+def sweep_rows(folder: Path, name: str, profile: str) -> pd.DataFrame | None:
+    """The rows of the sweep ``name`` in ``folder``; None if it was not recorded with this profile."""
+    return pd.read_json(folder / f"{name}_sweep.json") if was_made_with(folder, name, profile) else None
+
+
 def with_recorded(rows: pd.DataFrame, folder: Path, name: str, profile: str, on: Sequence[str]) -> pd.DataFrame:
     """The rows, and below them those of the sweep ``name`` in ``folder``, if it was recorded with the same profile.
 
-    What claims are held against: a core run trains one seed, which can contradict a claim and not establish it. A
-    recorded row that is alike in the columns ``on`` (the seed among them) is left out: each training counts once.
+    What claims are held against where a run's training is as long as the sweep's: one seed can contradict a claim and
+    not establish it. A recorded row that is alike in the columns ``on`` (the seed among them) is left out: each
+    training counts once.
     """
-    if not was_made_with(folder, name, profile):
+    recorded = sweep_rows(folder, name, profile)
+    if recorded is None:
         return rows
-    recorded = pd.read_json(folder / f"{name}_sweep.json")
     known = set(rows[list(on)].itertuples(index=False, name=None))
     new = [key not in known for key in recorded[list(on)].itertuples(index=False, name=None)]
     return pd.concat([rows, recorded[new]], ignore_index=True)

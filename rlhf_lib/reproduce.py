@@ -30,6 +30,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--model", help="another base model: a Hugging Face folder or hub name")
     parser.add_argument("--corpus", help="another corpus: a text or JSONL file, a folder in the hub's format, or 'hub'")
     parser.add_argument("--sweeps", type=int, default=0, help="1: grids too (hours; goes on where it was stopped)")
+    parser.add_argument("--full", type=int, default=0, help="1: trainings as long as the grids' (twice the time)")
     parser.add_argument("--seeds", type=int, help="number of seeds a result (default: the notebook's)")
     parser.add_argument("--only", metavar="NN", help="these notebooks only, by number: 04 or 03,04")
     parser.add_argument("--from", metavar="NN", dest="start", help="from this notebook on")
@@ -242,7 +243,7 @@ def main(argv: list[str]) -> int:
     if jobs < 1:
         raise KitError(f"--jobs {jobs} would run no notebook; give 1 or more.")
     paths = select(options.notebooks, options.only, options.start)
-    standard = {name: getattr(options, name) for name in ("profile", "model", "corpus", "sweeps", "seeds")}
+    standard = {name: getattr(options, name) for name in ("profile", "model", "corpus", "sweeps", "full", "seeds")}
     inputs = check_inputs(options.model, options.corpus)
     for name in inputs:  # the notebooks run elsewhere
         standard[name] = str(Path(standard[name]).expanduser().resolve())

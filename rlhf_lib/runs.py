@@ -12,7 +12,7 @@ from rlhf_lib import collect, manifest
 from rlhf_lib.corpora.hub import HUB
 from rlhf_lib.parameters import named_values
 from rlhf_lib.policy import Policy, load_lm
-from rlhf_lib.profiles import get_profile
+from rlhf_lib.profiles import CORE, get_profile
 from rlhf_lib.tasks import Queries, Task
 
 HUB_PROFILES = ("gpt2", "gpt2-large")  # whose texts are the hub's where no corpus is named
@@ -31,6 +31,7 @@ class TaskRun:
     # (the profiles gpt2 and gpt2-large: the hub)
     seed: int = 1
     overrides: dict = field(default_factory=dict)  # of the profile, as `profiles.get_profile` takes them
+    core: bool = False  # True: shorter trainings, those of `profiles.CORE`
 
     def __post_init__(self):
         if not self.corpus and self.profile_name in HUB_PROFILES:
@@ -38,8 +39,9 @@ class TaskRun:
 
     @cached_property
     def profile(self):
-        """The profile, with the fields that `make reproduce SET=` names replaced, and then those of `overrides`."""
-        given = named_values(os.environ.get("RLHF_SET", "").split()) | self.overrides
+        """The profile; replaced in it a core run's sizes, then what `make reproduce SET=` names, then `overrides`."""
+        short = CORE.get(self.profile_name, {}) if self.core else {}
+        given = short | named_values(os.environ.get("RLHF_SET", "").split()) | self.overrides
         return get_profile(self.profile_name, **({"model": self.model} if self.model else {}), **given)
 
     @cached_property

@@ -165,19 +165,21 @@ def test_a_reader_answers_accuracy_items_too(documents, tmp_path):
     store.close()
 
 
-def test_recorded_seeds_count_beside_the_runs_own(tmp_path, monkeypatch):
+def test_claims_are_held_against_the_recorded_trainings(tmp_path, monkeypatch):
     def sampled(seed, text):
         return {"task": "cnndm", "model": "fine-tuned", "query_id": "q", "query": "Two cats sat down.", "seed": seed,
                 "reference": "Cats.", "response": text}  # fmt: skip
 
     rows = samples_frame([sampled(1, "mine")]).assign(summary="mine")
     monkeypatch.setattr(findings, "RECORDED", tmp_path / "summary_samples.parquet")
-    assert findings.with_recorded(rows, "tiny") is rows  # nothing is recorded
+    lead = samples_frame([sampled(None, "lead")]).assign(summary="lead", model="lead-3")
+    rows = pd.concat([rows, lead], ignore_index=True)
+    assert findings.for_claims(rows, "tiny") is rows  # nothing is recorded
     write_samples(samples_frame([sampled(s, f"recorded {s}") for s in (1, 2, 3)]), findings.RECORDED)
     (tmp_path / "summary_manifest.json").write_text(json.dumps({"profile": "tiny"}))
-    assert findings.with_recorded(rows, "smoke") is rows and findings.with_recorded(rows, "tiny", own=True) is rows
-    both = findings.with_recorded(rows, "tiny")
-    assert both["summary"].tolist() == ["mine", "recorded 2", "recorded 3"]  # its own seed is the run's
+    assert findings.for_claims(rows, "smoke") is rows and findings.for_claims(rows, "tiny", own=True) is rows
+    both = findings.for_claims(rows, "tiny")
+    assert both["summary"].tolist() == ["lead", "recorded 1", "recorded 2", "recorded 3"]
 
     @dataclass(frozen=True)
     class Run:

@@ -9,6 +9,7 @@ import pytest
 from rlhf_lib import profiles
 from rlhf_lib.errors import KitError
 from rlhf_lib.profiles import TASKS, get_profile, resolve_kl_target
+from rlhf_lib.summary import SummaryRun
 
 STYLE, SUMMARIES = ("sentiment", "descriptiveness"), ("cnndm", "tldr")
 # The published values, written down here by hand: (section of reference/original-system.md, tasks, path, value).
@@ -167,3 +168,12 @@ def test_every_number_says_its_unit_and_source():
             for field, after in zip(node.body, [*node.body[1:], None], strict=True):
                 if isinstance(field, ast.AnnAssign):
                     assert isinstance(after, ast.Expr), f"{node.name}.{field.target.id} has no line"
+
+
+def test_a_core_run_is_shorter_and_a_named_field_goes_before_it(tmp_path, monkeypatch):
+    whole, core = SummaryRun(tmp_path, "cnndm"), SummaryRun(tmp_path, "cnndm", core=True)
+    assert core.config.ppo.episodes < whole.config.ppo.episodes and core.plan().labels < whole.plan().labels
+    assert core.config.ppo.episodes % core.config.ppo.batch == 0
+    assert SummaryRun(tmp_path, "cnndm", "smoke", core=True).profile == get_profile("smoke")
+    monkeypatch.setenv("RLHF_SET", "cnndm__ppo__episodes=640")
+    assert core.__class__(tmp_path, "cnndm", core=True).config.ppo.episodes == 640

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_1samp
 
-from rlhf_lib.recordings import over_seeds, with_recorded
+from rlhf_lib.recordings import over_seeds, sweep_rows, with_recorded
 
 
 @pytest.mark.parametrize("profile, kept", [("tiny", [0.5, 0.7, 0.9]), ("smoke", [0.5])])
@@ -19,6 +19,7 @@ def test_each_training_counts_once_and_only_beside_a_run_of_its_profile(tmp_path
     old = pd.DataFrame({"seed": [1, 1, 2], "labels": [5000, 200, 5000], "preference": [0.8, 0.7, 0.9]})
     old.to_json(tmp_path / "style_sweep.json", orient="records")
     assert with_recorded(run, tmp_path, "style", profile, on)["preference"].tolist() == pytest.approx(kept)
+    assert (sweep_rows(tmp_path, "style", profile) is None) == (profile == "smoke")
 
 
 def test_the_interval_over_seeds_is_students():

@@ -95,6 +95,37 @@ def test_fewer_contexts_can_contradict_and_not_establish():
     assert holds(strict, **near) and not holds(strict, **near, **{"a - b": measure(0.0, -0.1, 0.1, n=300)})
 
 
+def test_a_core_run_agrees_disagrees_or_says_nothing():
+    def agrees(one, **run):
+        return claims.direction(one, run)["agrees"]
+
+    bound = claim(run_at_least=0.6)
+    assert agrees(bound, a=measure(0.7, 0.55, 0.8)) is True
+    assert agrees(bound, a=measure(0.59, 0.55, 0.61)) is None and agrees(bound, a=measure(0.5, 0.45, 0.59)) is False
+    assert agrees(claim(), a=measure(0.1, 0.0, 0.2)) is None  # a bound says nothing of shorter trainings
+    assert agrees(bound) is None and agrees(bound, a=measure(None)) is None
+    gap = claim(test="margin", measured="a - b", at_least=0.25)
+    assert agrees(gap, a=measure(0.6, 0.5, 0.7), b=measure(0.5, 0.4, 0.6)) is True
+    assert agrees(gap, a=measure(0.3, 0.2, 0.4), b=measure(0.5, 0.4, 0.6)) is False
+    three = {"a": measure(3.0), "b": measure(2.0), "c": measure(1.0)}
+    assert claims.direction(order("a > b >= c"), three) == {"run": [3.0, 2.0, 1.0], "agrees": True}
+    assert agrees(order("a > b > c"), **three | {"c": measure(2.5, 2.4, 2.6)}) is False
+    assert agrees(order("a > b > c"), **three | {"c": measure(2.1, 1.9, 2.3)}) is None
+
+
+def test_a_reproduced_claim_is_left_when_the_run_contradicts_it(tmp_path):
+    entry = '[[claim]]\nid = "c"\nquote = "q"\nmeasured = "a"\ntest = "bound"\nat_least = 0.85\nrun_at_least = 0.6\n'
+    file = tmp_path / "claims.toml"
+    file.write_text(entry + 'kind = "emergent"\nstatus = "reproduced"\n')
+    folder = tmp_path / "figures"
+    for value, left in ((0.7, 0), (0.4, 1)):
+        run = {"a": {"value": value, "low": value - 0.05, "high": value + 0.05}}
+        claims.record_measures(folder, "m", {"a": {"value": 0.9, "seeds": 3}}, run)
+        assert claims.check(folder, "tiny", file)[0] == left
+        row = json.loads((folder / "claims.json").read_text())[0]
+        assert (row["measured"], row["run"], row["agrees"]) == (0.9, value, not left)
+
+
 def test_pairs_that_claims_hold_against_one_another(tmp_path):
     lines = [{**BASE, "id": "1", "test": "order", "measured": "x.a > x.b >= x.c"},
              {**BASE, "id": "2", "test": "order", "measured": "x.a > y.b"},
