@@ -66,7 +66,7 @@ def as_markdown(rows: list[dict], profile: str) -> str:
     head = [*HEADINGS[:1], "what it says", *HEADINGS[1:]]
     lines = [
         f"# Published and measured, profile `{profile}`\n",
-        "*Emergent*: it came out of training. *Built in*: it is true because a simulated labeler was coded so.",
+        "*Emergent*: it came out of training. *Built in*: a simulated labeler, or the world, was coded so.",
         "A claim *holds* where the measured number keeps what its *test* asks for. *Measured*: by the recorded",
         "sweep, where there is one. *This run*: by the run's own, shorter training; it has to agree in direction.\n",
         "| " + " | ".join(head) + " |",

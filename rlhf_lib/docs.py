@@ -38,7 +38,7 @@ HEADLINES = (
     "signflip.fluent",
     "andon.latency",
 )
-COLUMNS = ("published", "measured (95%)", "test", "now", "kind", "seeds, labelers")  # of claims_table.HEADINGS
+COLUMNS = ("published", "measured (95%)", "test", "now", "this run", "kind", "seeds, labelers")  # of claims_table
 COPY_MAP = "09_copy_map"
 
 
@@ -96,6 +96,23 @@ def memory_part(root: Path) -> str:
         ) from None
 
 
+def time_part(root: Path) -> str:
+    """How long the run took whose figures are committed. Raises KitError if its manifest is damaged."""
+    path = root / "figures" / "run.json"
+    if not path.is_file():
+        return "*(How long a run takes stands here once `make figures` has copied one.)*"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        spent = sorted(((row["seconds"] / 60, row["notebook"][:2]) for row in record["notebooks"]), reverse=True)
+        (longest, name), (second, other) = spent[:2]
+        return (
+            f"The run whose figures are committed took {sum(minutes for minutes, _ in spent):.0f} minutes on "
+            f"{record['machine']['cores']} cores: notebook {name} {longest:.0f}, then {other} with {second:.0f}."
+        )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise KitError(f"{path} cannot be read ({error!r}); `make figures` writes it again.") from None
+
+
 SPEEDS = {"phases": "PPO", "sample": "sampling", "fit": "reward fitting", "score": "scoring"}  # rows of bench.json
 PEERS = {"phases": "TRL's PPOTrainer", "sample": "`generate`", "fit": "TRL's RewardTrainer", "score": "transformers"}
 
@@ -123,7 +140,13 @@ def speed_part(root: Path) -> str:
 
 # page: {name of the part: what makes it from the repository's root}
 PARTS: dict[str, dict[str, Callable[[Path], str]]] = {
-    "README.md": {"claims": claims_part, "copy-map": copy_map_part, "memory": memory_part, "speed": speed_part},
+    "README.md": {
+        "claims": claims_part,
+        "copy-map": copy_map_part,
+        "memory": memory_part,
+        "speed": speed_part,
+        "time": time_part,
+    },
     "docs/glossary.md": {"metrics": metric_part},
 }
 

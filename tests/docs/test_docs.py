@@ -248,3 +248,15 @@ def test_the_teachers_code_runs(tmp_path, monkeypatch):
     exec(show, {})
     exec(export, {})
     assert len(json.loads((tmp_path / "class.json").read_text(encoding="utf-8"))) == 5
+
+
+def test_the_time_of_a_run_is_read_from_its_manifest(tmp_path):
+    assert "once `make figures`" in docs.time_part(tmp_path)
+    rows = [{"notebook": f"0{n}_x.ipynb", "seconds": 60.0 * n} for n in (1, 6, 4)]
+    path = tmp_path / "figures" / "run.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"machine": {"cores": 2}, "notebooks": rows}))
+    assert docs.time_part(tmp_path).endswith("took 11 minutes on 2 cores: notebook 06 6, then 04 with 4.")
+    path.write_text("{}")
+    with pytest.raises(KitError, match="run.json cannot be read"):
+        docs.time_part(tmp_path)
