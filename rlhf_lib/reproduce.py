@@ -5,8 +5,8 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import closing
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -156,38 +156,52 @@ def attempt(path: Path, run_dir: Path, given: dict) -> tuple[dict, KitError | No
 
 
 def attempts(parameters: dict[Path, dict], run_dir: Path, jobs: int) -> Iterator[tuple[dict, KitError | None]]:
-    """`attempt` of each notebook, `jobs` of them at a time, as they end; when closed, no further one is begun.
+    """`attempt` of each notebook, `jobs` of them at a time, as they end; after a failure no further one is begun.
 
     What two need at once is made once: the cache lets the second wait.
     """
+    waiting, broken = iter(parameters.items()), False
     if jobs == 1:
-        yield from (attempt(path, run_dir, given) for path, given in parameters.items())
+        while not broken and (each := next(waiting, None)):
+            row, failed = attempt(each[0], run_dir, each[1])
+            broken = failed is not None
+            yield row, failed
         return
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))  # each its share of the cores
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        begun = [pool.submit(attempt, path, run_dir, given) for path, given in parameters.items()]
-        try:
-            yield from (future.result() for future in as_completed(begun))
-        finally:
-            pool.shutdown(cancel_futures=True)
+        begun = {pool.submit(attempt, path, run_dir, given) for path, given in islice(waiting, jobs)}
+        while begun:  # no more is handed to the pool than it has processes: it would begin what it holds
+            ended, begun = wait(begun, return_when=FIRST_COMPLETED)
+            for row, failed in [future.result() for future in ended]:
+                broken = broken or failed is not None
+                yield row, failed
+            for path, given in islice(waiting, 0 if broken else len(ended)):
+                begun.add(pool.submit(attempt, path, run_dir, given))
 
 
 def run_all(run_dir: Path, record: dict, parameters: dict[Path, dict], jobs: int = 1) -> None:
-    """Run the notebooks in order, keeping `manifest.json` up to date; stops at the first that fails."""
-    bar = tqdm(total=len(parameters), unit="notebook", disable=None)
-    with bar, closing(attempts(parameters, run_dir, jobs)) as ended:
-        for row, failed in ended:
+    """Run the notebooks in order, keeping `manifest.json` up to date; begins none after one failed, and raises that.
+
+    Those that ran beside it are let end, and stand in the manifest too.
+    """
+    first = None
+    with tqdm(total=len(parameters), unit="notebook", disable=None) as bar:
+        for row, failed in attempts(parameters, run_dir, jobs):
+            first = first or failed
             others = [r for r in record["notebooks"] if r["notebook"] != row["notebook"]]
             record["notebooks"] = sorted([*others, row], key=lambda r: r["notebook"])
-            record["status"] = "failed" if failed else "running"
+            record["status"] = "failed" if first else "running"
             manifest.write_json(run_dir / "manifest.json", record)
             if failed:
-                raise failed
+                tqdm.write(f"{Path(row['notebook']).stem}: failed; nothing else is begun")
+                continue
             bar.update()
             said = f"{Path(row['notebook']).stem}: {row['seconds']:.0f} s"
             if row["made"] or row["reused"]:
                 said += f", {len(row['made'])} made, {len(row['reused'])} not made again (inputs unchanged)"
             tqdm.write(said)
+    if first:
+        raise first
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------
