@@ -49,7 +49,7 @@ def result_row(run: SummaryRun, plan: Plan, guesser: bool = False, model: str = 
     metrics, report = run.metrics(model, plan, guesser), run.reward_model(model, plan, guesser).report
     row |= {"kl": metrics["objective/kl"].tail(LAST_UPDATES).mean(), "entropy": metrics["objective/entropy"].iloc[-1]}
     row |= {"reward_accuracy": report["heldout_accuracy"], "seconds": metrics["time/update"].sum()}
-    return row | {"noticed": watch_guesser(run, plan, model) if guesser else float("nan")}
+    return row | (watch_guesser(run, plan, model) if guesser else dict.fromkeys(WATCHED, float("nan")))
 
 
 def _preferred(name: str, chosen: pd.DataFrame) -> dict:
@@ -69,10 +69,15 @@ def over_offline(run: SummaryRun, plan: Plan) -> dict:
     return _preferred("hurried_over_offline", chosen)
 
 
-def watch_guesser(run: SummaryRun, plan: Plan, model: str = "fine-tuned") -> float:
-    """Labels collected when the panel first names the labeler who guesses from half of the budget on; NaN if never.
+WATCHED = ("noticed", "others_agree_first", "others_agree_last", "guesser_agrees_last")
 
-    The panel looks at each batch when it is in; `OVERLAP` of the comparisons were shown to a second labeler.
+
+def watch_guesser(run: SummaryRun, plan: Plan, model: str = "fine-tuned") -> dict[str, float]:
+    """What the panel sees of the labeler who guesses from half of the budget on, as the columns `WATCHED`.
+
+    noticed: labels collected when it first names the guesser; NaN if never. The rest: how often labelers agree with one
+    another in the first and in the last batch, the others' mean and the guesser's own. The panel looks at each batch
+    when it is in; `OVERLAP` of the comparisons were shown to a second labeler.
     """
     rows = run.labels(model, plan, guesser=True)
     sizes = pd.Series([row["round"] for row in rows]).value_counts().sort_index().tolist()
@@ -85,7 +90,10 @@ def watch_guesser(run: SummaryRun, plan: Plan, model: str = "fine-tuned") -> flo
         guesses = float(second == 0 and place >= plan.labels // 2)
         labeler = run.labeler("hurried", known, 9_000_000 + int(place), guess=guesses)
         seconds.append({"place": int(place), "labeler": second, "best": labeler.pick(row["query"], row["responses"])})
-    return watching.noticed(watching.watch(watching.answers_frame(rows, seconds), sizes), "0")
+    watched = watching.watch(watching.answers_frame(rows, seconds), sizes)
+    first, last = (pd.Series(watched["agrees"].iloc[place]) for place in (0, -1))
+    agree = (first.drop("0", errors="ignore").mean(), last.drop("0", errors="ignore").mean(), last.get("0", np.nan))
+    return dict(zip(WATCHED, (watching.noticed(watched, "0"), *map(float, agree)), strict=True))
 
 
 def plans(run: SummaryRun) -> list[tuple[Plan, bool]]:

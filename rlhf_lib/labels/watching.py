@@ -30,7 +30,9 @@ def answers_frame(rows: Sequence[dict], seconds: Sequence[dict] = ()) -> pd.Data
 
 
 def watch(frame: pd.DataFrame, batches: Sequence[int]) -> pd.DataFrame:
-    """What `quality.guessers` says of each batch alone, right after it: `labels` so far, `suspects` (names).
+    """What `quality.guessers` says of each batch alone, right after it.
+
+    Returns `labels` so far, `suspects` (names), and `agrees`: the share in which each labeler agreed with the others.
 
     frame: of `answers_frame`; batches: comparisons in each batch, in order. Raises KitError if they do not add up.
     """
@@ -42,7 +44,8 @@ def watch(frame: pd.DataFrame, batches: Sequence[int]) -> pd.DataFrame:
         since, until = (BEGAN + pd.Timedelta(seconds=SECONDS * n) for n in (done, done + size))
         reading = quality.guessers(frame, since=since, until=until)
         done += size
-        rows.append({"labels": done, "suspects": reading.numbers["suspects"]})
+        agrees = reading.table["agrees"].astype(float).to_dict()
+        rows.append({"labels": done, "suspects": reading.numbers["suspects"], "agrees": agrees})
     return pd.DataFrame(rows)
 
 

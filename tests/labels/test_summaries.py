@@ -195,6 +195,8 @@ def test_a_guesser_is_named_after_the_midpoint_and_nobody_before():
     assert watching.noticed(watched, "0") in (3000, 4000)
     assert np.isnan(watching.noticed(watched, "3"))
     assert all(set(names) <= {"0"} for names in watched["suspects"])
+    first, last = watched["agrees"].iloc[0], watched["agrees"].iloc[-1]
+    assert last["0"] < 0.35 < min(share for name, share in last.items() if name != "0") and first["0"] > 0.35
 
 
 def test_without_overlap_nobody_is_named():
