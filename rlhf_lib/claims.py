@@ -239,6 +239,8 @@ def direction(claim: Claim, run: dict[str, Measure]) -> dict:
     if not paired and any(name not in run or run[name].value is None for name in claim.names):
         return {"run": None, "agrees": None}
     gaps = [difference(a, b, run) for a, b in zip(claim.names, claim.names[1:], strict=False)]
+    if any(gap.value is None for gap in gaps):
+        return {"run": None, "agrees": None}
     if claim.test == "order":
         shown, over = [run[name].value for name in claim.names], gaps
     else:

@@ -107,6 +107,7 @@ def test_a_core_run_agrees_disagrees_or_says_nothing():
     gap = claim(test="margin", measured="a - b", at_least=0.25)
     assert agrees(gap, a=measure(0.6, 0.5, 0.7), b=measure(0.5, 0.4, 0.6)) is True
     assert agrees(gap, a=measure(0.3, 0.2, 0.4), b=measure(0.5, 0.4, 0.6)) is False
+    assert agrees(gap, **{"a - b": measure(None)}) is None
     three = {"a": measure(3.0), "b": measure(2.0), "c": measure(1.0)}
     assert claims.direction(order("a > b >= c"), three) == {"run": [3.0, 2.0, 1.0], "agrees": True}
     assert agrees(order("a > b > c"), **three | {"c": measure(2.5, 2.4, 2.6)}) is False
