@@ -1,6 +1,6 @@
 # The kit's commands. Every target makes the environment (.venv) first if it is not there or if requirements.txt changed.
 # Variables of `make reproduce`:  PROFILE=tiny  MODEL=<folder or hub name>  CORPUS=<file or folder>  SWEEPS=1  SEEDS=3
-#                                 FULL=1 (one seed of trainings as long as the grids': twice the time)
+#                                 FULL=1 (one seed of trainings as long as the grids')
 #                                 ONLY=04  FROM=03  JOBS=2 (notebooks at a time)
 #                                 SET="ppo__episodes=6400 reward__labels=1000" (fields of the profile)
 # Another Python for the environment:  make test PYTHON=python3.12
@@ -12,9 +12,7 @@ PY      := $(VENV)/bin/python
 STAMP   := $(VENV)/.installed-$(shell cksum requirements.txt 2>/dev/null | cut -d' ' -f1)
 
 NBVAL   := --nbval-lax --nbval-current-env --nbval-cell-timeout=900
-# 07 first: it makes the summary models of both tasks, for which 06 and 08 to 10, side by side, would wait.
-FIRST   := $(wildcard notebooks/07_novelty.ipynb)
-TESTS   := $(FIRST) tests $(filter-out $(FIRST),$(sort $(wildcard notebooks/[0-9]*.ipynb)))
+TESTS   := tests $(wildcard notebooks)
 # A file's tests stay together, in order (a notebook's cells need those before them); a core runs one file after another.
 # Not those of most tests first, which pytest-xdist would do: the longest files have few.
 ATONCE  := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder

@@ -200,6 +200,12 @@ def difference(a: str, b: str, measures: dict[str, Measure]) -> Measure:
     return Measure(d, d - down, d + up, contexts, min(x.seeds, y.seeds), labelers)
 
 
+def measured(claim: Claim, measures: dict[str, Measure]) -> bool:
+    """Whether all that a claim is about was measured: its quantities, or for a margin their paired difference."""
+    paired = claim.test == "margin" and " - ".join(claim.names) in measures
+    return paired or all(name in measures for name in claim.names)
+
+
 def enough(claim: Claim, measure: Measure) -> bool:
     """Whether a measurement has the seeds and contexts behind it that the claim asks for."""
     return measure.seeds >= claim.seeds and (measure.n or 0) >= claim.contexts
@@ -235,11 +241,10 @@ def direction(claim: Claim, run: dict[str, Measure]) -> dict:
     True on the claimed side: differences above 0, or a number that keeps run_at_least and run_at_most; False if a whole
     95% interval (over contexts: it is one training) lies on the other side; None if neither, or if nothing is asked.
     """
-    paired = f"{claim.names[0]} - {claim.names[-1]}" in run and claim.test == "margin"
-    if not paired and any(name not in run or run[name].value is None for name in claim.names):
+    if not measured(claim, run):
         return {"run": None, "agrees": None}
     gaps = [difference(a, b, run) for a, b in zip(claim.names, claim.names[1:], strict=False)]
-    if any(gap.value is None for gap in gaps):
+    if any(part.value is None for part in gaps or [run[claim.names[0]]]):
         return {"run": None, "agrees": None}
     if claim.test == "order":
         shown, over = [run[name].value for name in claim.names], gaps
@@ -268,8 +273,7 @@ def judge(claim: Claim, measures: dict[str, Measure], run: dict[str, Measure] | 
     }
     row |= {"measured": None, "low": None, "high": None, "holds": None, "seeds": None, "labelers": None}
     row |= {"enough": None, "reason": claim.reason, "left": False, "asked": asked(claim)} | direction(claim, run or {})
-    paired = len(claim.names) == 2 and f"{claim.names[0]} - {claim.names[1]}" in measures and claim.test == "margin"
-    if not paired and any(name not in measures for name in claim.names):
+    if not measured(claim, measures):
         return row
     if claim.test == "order":
         parts = [measures[name] for name in claim.names]

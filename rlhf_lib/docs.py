@@ -83,17 +83,23 @@ def copy_map_part(root: Path) -> str:
     return f"![{words}](figures/{picture.name})"
 
 
+def said_of(path: Path, words: Callable[[dict], str], remedy: str) -> str:
+    """What ``words`` makes of a JSON file. Raises KitError, which names the file and the remedy, if it cannot."""
+    try:
+        return words(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise KitError(f"{path} cannot be read ({error!r}); {remedy}.") from None
+
+
 def memory_part(root: Path) -> str:
     """Peak memory of PPO on gpt2-large, as far as it is known without a GPU."""
-    path = root / "figures" / "gpu_memory_accounted.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+
+    def words(found: dict) -> str:
         each = [f"{row['gb']:.1f} GB ({row['task']}, micro-batches of {row['micro_batch']})" for row in found["rows"]]
         return f"Peak memory of PPO on {found['size']}, {found['status']} (`{found['command']}`): {', '.join(each)}."
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise KitError(
-            f"{path} cannot be read ({error!r}); make it with tests/benchmarks/accounted_memory.py."
-        ) from None
+
+    path = root / "figures" / "gpu_memory_accounted.json"
+    return said_of(path, words, "make it with tests/benchmarks/accounted_memory.py")
 
 
 def time_part(root: Path) -> str:
@@ -101,16 +107,16 @@ def time_part(root: Path) -> str:
     path = root / "figures" / "run.json"
     if not path.is_file():
         return "*(How long a run takes stands here once `make figures` has copied one.)*"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+
+    def words(record: dict) -> str:
         spent = sorted(((row["seconds"] / 60, row["notebook"][:2]) for row in record["notebooks"]), reverse=True)
         (longest, name), (second, other) = spent[:2]
         return (
             f"The run whose figures are committed took {sum(minutes for minutes, _ in spent):.0f} minutes on "
             f"{record['machine']['cores']} cores: notebook {name} {longest:.0f}, then {other} with {second:.0f}."
         )
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise KitError(f"{path} cannot be read ({error!r}); `make figures` writes it again.") from None
+
+    return said_of(path, words, "`make figures` writes it again")
 
 
 SPEEDS = {"phases": "PPO", "sample": "sampling", "fit": "reward fitting", "score": "scoring"}  # rows of bench.json
@@ -122,8 +128,8 @@ def speed_part(root: Path) -> str:
     path = root / "figures" / "bench.json"
     if not path.is_file():
         return "*(Rates beside TRL's and transformers' stand here once `make bench` has been run.)*"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+
+    def words(found: dict) -> str:
         machine, work, rows = found["machine"], found["work"], [row for row in found["compared"] if "ratio" in row]
         head = ["model (layers x width)", "work", "the kit", "the peer", "times as fast (range)", "turns",
                 "share of the floor"]  # fmt: skip
@@ -134,8 +140,8 @@ def speed_part(root: Path) -> str:
             f"\n\nBoth sides in turns on {machine['cpu']}, {machine['threads']} threads, {work['dtype']}, vocabulary "
             f"of {work['vocabulary']:,}; the floor is arithmetic at the measured matrix rate and nothing else."
         )
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise KitError(f"{path} cannot be read ({error!r}); make it with `make bench`.") from None
+
+    return said_of(path, words, "make it with `make bench`")
 
 
 # page: {name of the part: what makes it from the repository's root}

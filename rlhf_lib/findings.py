@@ -25,7 +25,7 @@ def summary_runs(
 ) -> list:
     """One `SummaryRun` a task and seed, the first seed of every task first; `tasks`: "cnndm, tldr", or "" for both.
 
-    core: of a core run's shorter trainings (`profiles.CORE`).
+    core: of a core run's shorter trainings (`runs.CORE`).
     """
     names = [name.strip() for name in tasks.split(",")] if tasks else list(TASKS)
     unknown = [name for name in names if name not in TASKS]

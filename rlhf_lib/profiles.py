@@ -313,19 +313,6 @@ def _gpt2_large() -> Profile:
     )
 
 
-# What one training of a notebook spends where the recorded sweep spends the profile's numbers: enough for the direction
-# of each result, in minutes (all notebooks within 45 on two cores). With `full = True`, or FULL=1, it spends them too.
-CORE = {
-    "tiny": {
-        "sentiment__ppo__episodes": 4_800,
-        "descriptiveness__ppo__episodes": 9_600,
-        "cnndm__ppo__episodes": 4_800,
-        "tldr__ppo__episodes": 3_200,
-        "cnndm__reward__labels": 2_000,
-        "tldr__reward__labels": 2_000,
-    }
-}
-
 _MAKERS = {"smoke": _smoke, "tiny": _tiny, "gpt2": _gpt2, "gpt2-large": _gpt2_large}
 
 

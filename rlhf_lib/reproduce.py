@@ -30,7 +30,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--model", help="another base model: a Hugging Face folder or hub name")
     parser.add_argument("--corpus", help="another corpus: a text or JSONL file, a folder in the hub's format, or 'hub'")
     parser.add_argument("--sweeps", type=int, default=0, help="1: grids too (hours; goes on where it was stopped)")
-    parser.add_argument("--full", type=int, default=0, help="1: trainings as long as the grids' (twice the time)")
+    parser.add_argument("--full", type=int, default=0, help="1: one seed of trainings as long as the grids'")
     parser.add_argument("--seeds", type=int, help="number of seeds a result (default: the notebook's)")
     parser.add_argument("--only", metavar="NN", help="these notebooks only, by number: 04 or 03,04")
     parser.add_argument("--from", metavar="NN", dest="start", help="from this notebook on")
@@ -160,20 +160,21 @@ def attempts(parameters: dict[Path, dict], run_dir: Path, jobs: int) -> Iterator
 
     What two need at once is made once: the cache lets the second wait.
     """
-    waiting, broken = iter(parameters.items()), False
     if jobs == 1:
-        while not broken and (each := next(waiting, None)):
-            row, failed = attempt(each[0], run_dir, each[1])
-            broken = failed is not None
+        for path, given in parameters.items():
+            row, failed = attempt(path, run_dir, given)
             yield row, failed
+            if failed:
+                return
         return
+    waiting, broken = iter(parameters.items()), False
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))  # each its share of the cores
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         begun = {pool.submit(attempt, path, run_dir, given) for path, given in islice(waiting, jobs)}
         while begun:  # no more is handed to the pool than it has processes: it would begin what it holds
             ended, begun = wait(begun, return_when=FIRST_COMPLETED)
             for row, failed in [future.result() for future in ended]:
-                broken = broken or failed is not None
+                broken = broken or bool(failed)
                 yield row, failed
             for path, given in islice(waiting, 0 if broken else len(ended)):
                 begun.add(pool.submit(attempt, path, run_dir, given))

@@ -12,11 +12,24 @@ from rlhf_lib import collect, manifest
 from rlhf_lib.corpora.hub import HUB
 from rlhf_lib.parameters import named_values
 from rlhf_lib.policy import Policy, load_lm
-from rlhf_lib.profiles import CORE, get_profile
+from rlhf_lib.profiles import get_profile
 from rlhf_lib.tasks import Queries, Task
 
 HUB_PROFILES = ("gpt2", "gpt2-large")  # whose texts are the hub's where no corpus is named
 MOST_QUERIES = 200_000  # kept in memory; a longer run goes through them again, in another order
+
+# What one training of a notebook spends where the recorded sweep spends the profile's numbers: enough for the direction
+# of each result, in minutes. With `full = True`, or FULL=1, it spends them too.
+CORE = {
+    "tiny": {
+        "sentiment__ppo__episodes": 4_800,
+        "descriptiveness__ppo__episodes": 9_600,
+        "cnndm__ppo__episodes": 4_800,
+        "tldr__ppo__episodes": 3_200,
+        "cnndm__reward__labels": 2_000,
+        "tldr__reward__labels": 2_000,
+    }
+}
 
 
 @dataclass(frozen=True)
@@ -31,7 +44,7 @@ class TaskRun:
     # (the profiles gpt2 and gpt2-large: the hub)
     seed: int = 1
     overrides: dict = field(default_factory=dict)  # of the profile, as `profiles.get_profile` takes them
-    core: bool = False  # True: shorter trainings, those of `profiles.CORE`
+    core: bool = False  # True: shorter trainings, those of `CORE`
 
     def __post_init__(self):
         if not self.corpus and self.profile_name in HUB_PROFILES:

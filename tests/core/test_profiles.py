@@ -176,4 +176,4 @@ def test_a_core_run_is_shorter_and_a_named_field_goes_before_it(tmp_path, monkey
     assert core.config.ppo.episodes % core.config.ppo.batch == 0
     assert SummaryRun(tmp_path, "cnndm", "smoke", core=True).profile == get_profile("smoke")
     monkeypatch.setenv("RLHF_SET", "cnndm__ppo__episodes=640")
-    assert core.__class__(tmp_path, "cnndm", core=True).config.ppo.episodes == 640
+    assert SummaryRun(tmp_path, "cnndm", core=True).config.ppo.episodes == 640
