@@ -48,3 +48,27 @@ def over_seeds(values, seeds, **more) -> dict:
         half = float(t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)))
         around = {"low": float(each.mean()) - half, "high": float(each.mean()) + half}
     return {"value": float(each.mean()), "seeds": len(each), **around, **more}
+
+
+def labels_needed(rows: pd.DataFrame, value: str, share: float = 0.9) -> dict | None:
+    """Labels at which ``value`` first reaches ``share`` of what it is at the largest budget, as a measure over seeds.
+
+    rows: of one task and strategy, with `seed, labels`. Between two budgets it is read off a straight line over the
+    logarithm; below the smallest it is the smallest, so that it can be too large and not too small. Seeds that lack one
+    of the budgets are left out; None where no seed has two: one budget alone says nothing of how few would have done.
+    """
+    budgets = rows.groupby("seed")["labels"].nunique()
+    whole = budgets[budgets == budgets.max()].index
+    if not len(whole) or budgets.max() < 2:
+        return None
+    of_seed = [rows[rows["seed"] == seed].groupby("labels")[value].mean().sort_index() for seed in whole]
+    return over_seeds([_reaches(curve, share) for curve in of_seed], whole)
+
+
+def _reaches(curve: pd.Series, share: float) -> float:
+    wanted = share * curve.iloc[-1]
+    place = int(np.argmax(curve.to_numpy() >= wanted))
+    if place == 0:
+        return float(curve.index[0])
+    (x0, y0), (x1, y1) = ((np.log(curve.index[i]), curve.iloc[i]) for i in (place - 1, place))
+    return float(np.exp(x0 + (wanted - y0) / (y1 - y0) * (x1 - x0)))

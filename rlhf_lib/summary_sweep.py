@@ -139,21 +139,6 @@ def run_models(
     return pd.concat(samples, ignore_index=True), pd.concat(curves, ignore_index=True)
 
 
-def labels_needed(rows: pd.DataFrame, share: float = 0.9, value: str = "hurried_over_reference") -> float:
-    """Labels at which the preference first reaches ``share`` of its value at the largest budget, mean over seeds.
-
-    rows: of one task and strategy. Between two budgets it is read off a straight line over the logarithm; below the
-    smallest it is the smallest.
-    """
-    curve = rows.groupby("labels")[value].mean().sort_index()
-    wanted = share * curve.iloc[-1]
-    place = int(np.argmax(curve.to_numpy() >= wanted))
-    if place == 0:
-        return float(curve.index[0])
-    (x0, y0), (x1, y1) = ((np.log(curve.index[i]), curve.iloc[i]) for i in (place - 1, place))
-    return float(np.exp(x0 + (wanted - y0) / (y1 - y0) * (x1 - x0)))
-
-
 # -- what is kept -------------------------------------------------------------------------------------------------
 
 

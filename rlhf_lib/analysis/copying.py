@@ -172,6 +172,39 @@ def copied_sentence_table(places: pd.DataFrame, last: int = 5) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["task", "model", "place", "share", "n"])
 
 
+def openings(samples: pd.DataFrame, words: int = 3) -> pd.DataFrame:
+    """Which sentence of its source a summary *begins* like: a row a sample.
+
+    Columns: `task, model, seed, query_id, preamble`, `place` (of the first source sentence whose first `words` words
+    are also the summary's; 0: of none) and `finished` (whether the summary's first sentence is that one, whole).
+    """
+    frame = samples[["task", "model", "seed", "query_id"]].reset_index(drop=True)
+    preambles, places, finished = [_preamble_of(row) for row in samples.itertuples()], [], []
+    for row, summary in zip(samples.itertuples(), summaries(samples), strict=True):
+        source = [text.words(s) for s in text.sentences(text.source_body(row.query, row.task))]
+        start = text.words(summary)[:words]
+        like = [k for k, s in enumerate(source, 1) if len(start) == words and s[:words] == start]
+        places.append(like[0] if like else 0)
+        finished.append(bool(like) and first_sentence(summary) == source[like[0] - 1])
+    return frame.assign(preamble=pd.Series(preambles, dtype="boolean"), place=places, finished=finished)
+
+
+def opening_table(opened: pd.DataFrame, points, last: int = 5) -> pd.DataFrame:
+    """What an opening is worth: `task, model, place, share, finished, points, low, high, n`, a row a place 1 to `last`.
+
+    opened: from `openings`; points: what labelers give each of those summaries. `share` of a model's summaries begin
+    like that sentence, `finished` of these are its copy; `points` is their mean, with a 95% interval; NaN for none.
+    """
+    rows, opened = [], opened.assign(points=np.asarray(points, dtype=float))
+    for (task, model), group in opened.groupby(["task", "model"], sort=False):
+        for place in range(1, last + 1):
+            mine = group[group["place"] == place]
+            mean = stats.bootstrap_ratio(mine["points"], np.ones(len(mine)))
+            rows.append((task, model, place, len(mine) / len(group), mine["finished"].mean(), *mean, len(mine)))
+    columns = ["task", "model", "place", "share", "finished", "points", "low", "high", "n"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def copy_start_table(counts: pd.DataFrame) -> pd.DataFrame:
     """Share of summaries that copy the start of the input, over all inputs, without and with a preamble.
 

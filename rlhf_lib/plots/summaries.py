@@ -160,6 +160,30 @@ def copied_sentence_figure(data: pd.DataFrame) -> Figure:
     return figure
 
 
+def opening_figure(data: pd.DataFrame) -> Figure:
+    """What it is worth to begin as a sentence of the source does, above; how often models do, below; a column a task.
+
+    Columns: `task, model, place, share` (0 to 1), `points, low, high` (of which the first model's are drawn).
+    """
+    require_columns(data, ["task", "model", "place", "share", "points"], "opening_figure")
+    tasks, models, colours = list(dict.fromkeys(data["task"])), ordered(data["model"]), colours_for(data["model"])
+    figure, axes = new_figure(2, len(tasks), width=5.2, height=2.6, sharex=True, sharey="row")
+    for task, worth, often in zip(tasks, *axes, strict=True):
+        for model in models:
+            rows = data[(data["task"] == task) & (data["model"] == model)]
+            often.plot(rows["place"], rows["share"], "o", color=colours[model], label=model)
+            if model == models[0]:
+                lengths = error_lengths(rows, "points")
+                worth.errorbar(rows["place"], rows["points"], lengths, fmt="o", capsize=2, color=colours[model])
+        percent_axis(often, "y", -0.03, min(1.03, 1.15 * data["share"].max()))
+        often.set(xlabel="which sentence of the source they begin like", xticks=sorted(set(data["place"])))
+        worth.set_title(task_title(task))
+    axes[0][0].set_ylabel("labelers' points (mean)")
+    axes[1][0].set_ylabel("summaries that begin so")
+    figure_legend(figure, axes)
+    return figure
+
+
 def accuracy_figure(data: pd.DataFrame) -> Figure:
     """Share of accurate summaries, a group of dots a judge, so that no two judges are mixed; a panel a task.
 

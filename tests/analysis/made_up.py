@@ -147,6 +147,12 @@ def copied_sentences():
     return pd.DataFrame(rows, columns=["task", "model", "place", "share", "n"])
 
 
+def openings():
+    places = [(k, 0.1 * k, 2.0 - 0.1 * k, 40) for k in range(1, 6)]
+    rows = [(t, m, *place) for t in TASKS for m in ("zero-shot", "fine-tuned") for place in places]
+    return with_interval(pd.DataFrame(rows, columns=["task", "model", "place", "share", "points", "n"]), "points")
+
+
 def preferences():
     names = ["reference", "lead-3", *MODELS]
     return pd.DataFrame(

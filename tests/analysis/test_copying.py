@@ -151,6 +151,28 @@ def test_copied_sentences_name_the_place_in_the_source():
     assert (table["n"] == 4).all()
 
 
+def test_an_opening_is_worth_what_came_after_it():
+    source = "The old mill burned down today. Ann Hill saw the smoke first. It rained all night long."
+    said = [  # (summary, place, finished, points)
+        ("The old mill burned down today.", 1, True, 2.0),
+        ("The old mill opens tomorrow. Ann Hill saw the smoke first.", 1, False, 0.0),
+        ("The old mill burned down today, Ann Hill said.", 1, False, 0.5),
+        ("Ann Hill saw the smoke first.\nMore", 2, True, 2.0),
+        ("It rained.", 0, False, 1.0),  # two words begin like nothing
+        ("", 0, False, 0.0),
+    ]
+    rows = [{"task": "cnndm", "model": "m", "query": source, "response": text} for text, *_ in said]
+    opened = copying.openings(samples_frame(rows))
+    assert opened["place"].tolist() == [place for _, place, *_ in said]
+    assert opened["finished"].tolist() == [finished for *_, finished, _ in said]
+    assert not opened["preamble"].any()
+    table = copying.opening_table(opened, [points for *_, points in said], last=3).set_index("place")
+    assert table["n"].tolist() == [3, 1, 0] and table["share"].tolist() == [3 / 6, 1 / 6, 0]
+    assert table.loc[1, "finished"] == pytest.approx(1 / 3) and table.loc[1, "points"] == pytest.approx(2.5 / 3)
+    assert table.loc[1, "low"] <= table.loc[1, "points"] <= table.loc[1, "high"]
+    assert table.loc[3, ["finished", "points", "low"]].isna().all()
+
+
 def seconds(work, times):
     """Best of three means, in seconds of this process."""
     best = float("inf")

@@ -30,6 +30,7 @@ FIGURES = {
     "copy_density": lambda: plots.copy_density(made_up.density()),
     "copy_start_figure": lambda: plots.copy_start_figure(made_up.copy_start()),
     "copied_sentence_figure": lambda: plots.copied_sentence_figure(made_up.copied_sentences()),
+    "opening_figure": lambda: plots.opening_figure(made_up.openings()),
     "preference_matrix": lambda: plots.preference_matrix(made_up.preferences()),
     "accuracy_figure": lambda: plots.accuracy_figure(made_up.accuracy()),
     "rouge_against_preference": lambda: plots.rouge_against_preference(made_up.rouge_and_preference()),

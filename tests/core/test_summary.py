@@ -174,15 +174,6 @@ def test_policies_of_two_collections_are_compared_on_the_same_contexts(baselines
     assert summary_sweep.over_offline(run, run.plan("offline", 50)) == {}
 
 
-def test_labels_needed_reads_the_curve():
-    def rows(shares: dict) -> pd.DataFrame:
-        return pd.DataFrame([{"labels": n, "hurried_over_reference": s} for n, s in shares.items()])
-
-    assert summary_sweep.labels_needed(rows({100: 0.2, 1000: 0.5, 10_000: 1.0})) == pytest.approx(10**3.8)
-    assert summary_sweep.labels_needed(rows({100: 0.95, 1000: 1.0})) == 100
-    assert summary_sweep.labels_needed(rows({1000: 0.9, 100: 0.1, 10_000: 1.0})) == pytest.approx(1000)
-
-
 def test_the_share_of_the_gap_is_that_of_the_means():
     values = {1: (0.5, 0.58, 0.6), 2: (0.4, 0.44, 0.5), 3: (0.5, 0.53, 0.6)}
     rows = pd.DataFrame(

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_1samp
 
-from rlhf_lib.recordings import over_seeds, sweep_rows, with_recorded
+from rlhf_lib.recordings import labels_needed, over_seeds, sweep_rows, with_recorded
 
 
 @pytest.mark.parametrize("profile, kept", [("tiny", [0.5, 0.7, 0.9]), ("smoke", [0.5])])
@@ -30,3 +30,29 @@ def test_the_interval_over_seeds_is_students():
     twice = over_seeds([0.8, 0.9, 0.6], [1, 1, 2])  # two trainings of one seed
     assert twice["value"] == pytest.approx(0.725) and twice["seeds"] == 2
     assert over_seeds([0.5], [1]) == {"value": 0.5, "seeds": 1}
+
+
+def curves(**of_seeds) -> pd.DataFrame:
+    return pd.DataFrame(
+        [{"seed": seed, "labels": n, "won": share} for seed, curve in of_seeds.items() for n, share in curve.items()]
+    )
+
+
+def test_labels_needed_reads_the_curve():
+    needed = {
+        10**3.8: {100: 0.2, 1000: 0.5, 10_000: 1.0},
+        100: {100: 0.95, 1000: 1.0},
+        1000: {1000: 0.9, 100: 0.1, 10_000: 1.0},
+    }
+    for labels, curve in needed.items():
+        found = labels_needed(curves(a=curve), "won")
+        assert found["value"] == pytest.approx(labels) and found["seeds"] == 1
+
+
+def test_labels_needed_is_a_mean_over_the_seeds_that_have_every_budget():
+    rows = curves(a={100: 0.95, 1000: 1.0}, b={100: 0.5, 1000: 1.0}, c={1000: 1.0})
+    found = labels_needed(rows, "won")
+    assert found["seeds"] == 2 and found["value"] == pytest.approx((100 + 10**2.8) / 2)
+    assert found["low"] < 100 and found["high"] > 10**2.8
+    assert labels_needed(curves(a={1000: 1.0}, b={1000: 0.9}), "won") is None
+    assert labels_needed(rows[:0], "won") is None
