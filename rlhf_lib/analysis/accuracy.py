@@ -11,6 +11,8 @@ from collections.abc import Callable
 import pandas as pd
 
 from rlhf_lib.analysis import rates, stats, text
+from rlhf_lib.corpora import tinyworld_check
+from rlhf_lib.corpora import tinyworld_grammar as grammar
 from rlhf_lib.samples import facts_of, summaries
 
 # Authors' judgements in the blog post: accurate of 30, (articles, posts).
@@ -49,6 +51,25 @@ def checked_accuracy(samples: pd.DataFrame, check: Callable) -> pd.DataFrame:
     silent = 1 - checked.groupby(["task", "model"], sort=False)["checkable"].mean()
     silent = silent.rename("nothing_checkable").reset_index()
     return table.merge(silent, on=["task", "model"], how="left")
+
+
+def stated_facts(samples: pd.DataFrame) -> pd.DataFrame:
+    """Every fact that summaries of the embedded world state: `task, model, seed, query_id, sentence, slot, right`.
+
+    `slot` says what it is ("town", "n" for a number) and `right` whether it is the source's own. A sentence that fits
+    several wordings is read as the one that does it most justice; one that fits none has a single row, its slot "".
+    """
+    rows = []
+    for row, summary in zip(samples.itertuples(), summaries(samples), strict=True):
+        facts = facts_of(row.facts)
+        for place, sentence in enumerate(grammar.sentences_of(summary) if facts else ()):
+            fitting = [grammar.match(wording, sentence) for wording in tinyworld_check.templates_of(facts["kind"])]
+            read = [[(slot.rstrip("0123456789"), facts.get(slot) == word) for slot, word in stated.items()]
+                    for stated in fitting if stated is not None]  # fmt: skip
+            best = max(read, key=lambda stated: sum(right for _, right in stated) / max(1, len(stated)), default=None)
+            whose = (row.task, row.model, row.seed, row.query_id, place)
+            rows += [(*whose, slot, right) for slot, right in ([("", False)] if best is None else best)]
+    return pd.DataFrame(rows, columns=["task", "model", "seed", "query_id", "sentence", "slot", "right"])
 
 
 def blind_items(samples: pd.DataFrame, per_model: int = 30, seed: int = 0) -> tuple[str, list[dict]]:

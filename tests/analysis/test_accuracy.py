@@ -1,6 +1,7 @@
 """Accuracy: the checker's arithmetic, and blind judgements through the labeling session."""
 
 from itertools import pairwise
+from random import Random
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 from rlhf_lib.analysis import accuracy
+from rlhf_lib.corpora import tinyworld, tinyworld_check
 from rlhf_lib.labels import LabelSession, LabelStore
 from rlhf_lib.samples import samples_frame
 
@@ -25,6 +27,30 @@ def test_checked_accuracy_counts_silence_as_untrue():
     assert (table["accurate"], table["nothing_checkable"], table["n"]) == (0.5, 0.25, 4)
     assert table["low"] < 0.5 < table["high"]
     assert accuracy.checked_accuracy(samples_frame(rows[-1:]), check).empty
+
+
+def test_stated_facts_are_held_one_by_one_against_the_source():
+    article = tinyworld.article(seed=5, index=0, split="test")
+    facts, first = article.facts, tinyworld_check.grammar.sentences_of(article.reference)[0]
+    wording = next(w for w in tinyworld_check.templates_of(facts["kind"]) if tinyworld_check.grammar.match(w, first))
+    own = tinyworld_check.grammar.match(wording, first)
+    slot = next(iter(own))
+    drawn = (tinyworld_check.grammar.draw(slot, random) for random in [Random(1)] * 50)
+    one_wrong = tinyworld_check.grammar.fill(wording, own | {slot: next(word for word in drawn if word != own[slot])})
+    rows = [
+        {"task": "cnndm", "model": "m", "query": article.text, "response": said, "facts": facts}
+        for said in (first, one_wrong, "Water falls up. " + first, "")
+    ]
+    rows.append({"task": "cnndm", "model": "m", "query": "q", "response": "no facts known"})
+    stated = accuracy.stated_facts(samples_frame(rows).assign(query_id=[f"q{k}" for k in range(5)]))
+    by_row = {q: group for q, group in stated.groupby("query_id")}
+    assert set(by_row) == {"q0", "q1", "q2"}
+    assert by_row["q0"].right.all() and len(by_row["q0"]) == len(own)
+    assert set(by_row["q0"].slot) == {name.rstrip("0123456789") for name in own}
+    garbled, whole = (by_row["q2"][by_row["q2"].sentence == n] for n in (0, 1))
+    assert garbled.slot.tolist() == [""] and not garbled.right.any() and whole.right.all()
+    wrong = by_row["q1"]
+    assert wrong[~wrong.right].slot.tolist() == [slot.rstrip("0123456789")] and len(wrong) == len(own)
 
 
 def rows_to_judge(count=50):
