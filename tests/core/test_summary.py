@@ -10,6 +10,7 @@ from rlhf_lib import manifest, summary, summary_sweep
 from rlhf_lib.analysis import copying
 from rlhf_lib.corpora.tinyworld_grammar import sentences_of
 from rlhf_lib.errors import KitError
+from rlhf_lib.labels.simulated import SimulatedLabeler
 from rlhf_lib.rounds import Plan
 from rlhf_lib.samples import samples_frame
 from rlhf_lib.summary import SummaryRun
@@ -172,6 +173,47 @@ def test_policies_of_two_collections_are_compared_on_the_same_contexts(baselines
     assert found["hurried_over_offline"] > 0.9
     assert found["hurried_over_offline_low"] <= found["hurried_over_offline"] <= found["hurried_over_offline_high"]
     assert summary_sweep.over_offline(run, run.plan("offline", 50)) == {}
+
+
+class Watched:
+    """A collection of four batches by five honest labelers, of whom 0 guesses from half of the budget on."""
+
+    seed, plan = 1, Plan("online", 4000, 4)
+
+    def labeler(self, kind, sources, seed, guess=0.0):
+        assert kind == "hurried" and sources == "what labelers know"
+        return SimulatedLabeler(lambda query, response: float(response), 0.6, seed, guess=guess)
+
+    def sources_of_rounds(self, plan):
+        return "what labelers know"
+
+    def labels(self, model, plan, guesser):
+        assert guesser and plan is self.plan
+        worth = np.random.default_rng(5).normal(size=(plan.labels, 4)).round(3).astype(str)
+        pool = [self.labeler("hurried", "what labelers know", seed) for seed in range(summary.POOL)]
+        late = [self.labeler("hurried", "what labelers know", 99, guess=1.0), *pool[1:]]
+        return [
+            {"round": n // 1000, "labeler": n % 5, "query": "q", "responses": list(four),
+             "best": (late if n >= 2000 else pool)[n % 5].pick("q", four)}
+            for n, four in enumerate(worth)
+        ]  # fmt: skip
+
+
+def test_a_guesser_is_watched_from_the_labels_that_a_collection_kept():
+    found = summary_sweep.watch_guesser(Watched(), Watched.plan)
+    assert tuple(found) == summary_sweep.WATCHED
+    assert found["noticed"] in (3000, 4000)
+    assert found["guesser_agrees_last"] < 0.35  # one in four is chance
+    assert 0.5 < found["others_agree_first"] < 0.7
+    assert 0.4 < found["others_agree_last"] < found["others_agree_first"]  # a fourth of their partners guesses
+
+
+def test_a_batch_before_half_of_the_budget_shows_no_guesser(monkeypatch):
+    monkeypatch.setattr(Watched, "labels", lambda self, *_, guesser, made=Watched.labels: [
+        row for row in made(self, "", self.plan, True) if row["round"] < 2
+    ])  # fmt: skip
+    found = summary_sweep.watch_guesser(Watched(), Watched.plan)
+    assert np.isnan(found["noticed"]) and found["guesser_agrees_last"] > 0.4
 
 
 def test_the_share_of_the_gap_is_that_of_the_means():
