@@ -56,7 +56,7 @@ class Claim:
     test: str
     kind: str
     status: str
-    published: float | str | list = ""
+    published: float | str | list | None = None
     unit: str = ""
     profile: str = "tiny"
     seeds: int = 1
@@ -281,9 +281,10 @@ def judge(claim: Claim, measures: dict[str, Measure], run: dict[str, Measure] | 
     else:
         parts = [difference(*claim.names, measures) if len(claim.names) == 2 else measures[claim.names[0]]]
         row |= {"measured": parts[0].value, "low": parts[0].low, "high": parts[0].high}
-    row["seeds"] = min(part.seeds for part in parts)
     gaps = [difference(a, b, measures) for a, b in zip(claim.names, claim.names[1:], strict=False)]
-    row["enough"] = all(enough(claim, part) for part in (gaps if claim.test == "order" else parts))
+    judged = gaps if claim.test == "order" else parts  # a reference has no seed, its distance from a model has
+    row["seeds"] = min(part.seeds for part in judged)
+    row["enough"] = all(enough(claim, part) for part in judged)
     row["labelers"] = next((part.labelers for part in parts if part.labelers != "none"), "none")
     if any(part.value is None for part in parts):
         row["holds"], row["reason"] = False, "what was measured is not a finite number"

@@ -3,7 +3,7 @@
 
 def shown(value, unit: str) -> str:
     """A number, or a list of them, as a person reads it."""
-    if value is None or value == "":
+    if value is None:
         return "–"
     if isinstance(value, list):
         return ", ".join(shown(item, unit) for item in value)
@@ -55,10 +55,12 @@ HEADINGS = [
 
 
 def as_text(rows: list[dict]) -> str:
-    """The table with aligned columns, for a terminal."""
+    """The table with aligned columns, for a terminal, and below it why what is not reproduced is not."""
     table = [HEADINGS, *(cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in table) for column in range(len(HEADINGS))]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in table)
+    lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in table]
+    why = [f"{row['id']}: {row['reason']}" for row in rows if row["reason"]]
+    return "\n".join([*lines, "", *why] if why else lines)
 
 
 def as_markdown(rows: list[dict], profile: str) -> str:

@@ -54,18 +54,23 @@ def labels_needed(rows: pd.DataFrame, value: str, share: float = 0.9) -> dict | 
     """Labels at which ``value`` first reaches ``share`` of what it is at the largest budget, as a measure over seeds.
 
     rows: of one task and strategy, with `seed, labels`. Between two budgets it is read off a straight line over the
-    logarithm; below the smallest it is the smallest, so that it can be too large and not too small. Seeds that lack one
-    of the budgets are left out; None where no seed has two: one budget alone says nothing of how few would have done.
+    logarithm. A seed that is there with the smallest budget may need fewer still: it counts with that budget, and the
+    interval begins at 0. Seeds that lack one of the budgets are left out; None where no seed has two, because one
+    budget alone says nothing of how few would have done.
     """
     budgets = rows.groupby("seed")["labels"].nunique()
     whole = budgets[budgets == budgets.max()].index
     if not len(whole) or budgets.max() < 2:
         return None
     of_seed = [rows[rows["seed"] == seed].groupby("labels")[value].mean().sort_index() for seed in whole]
-    return over_seeds([_reaches(curve, share) for curve in of_seed], whole)
+    needed = [_reaches(curve, share) for curve in of_seed]
+    found = over_seeds(needed, whole)
+    at_most = any(labels == curve.index[0] for labels, curve in zip(needed, of_seed, strict=True))
+    return found | ({"low": 0.0, "high": found.get("high", found["value"])} if at_most else {})
 
 
 def _reaches(curve: pd.Series, share: float) -> float:
+    """The index at which a curve first reaches that share of its end, between two points by their logarithms."""
     wanted = share * curve.iloc[-1]
     place = int(np.argmax(curve.to_numpy() >= wanted))
     if place == 0:

@@ -113,18 +113,23 @@ def copied_bigrams(source: str, summary: str) -> float:
     return sum(gram in known for gram in grams) / len(grams) if grams else float("nan")
 
 
-def copy_preference(
-    pairs: pd.DataFrame, measure: Callable[[str, str], float] = copied_bigrams, seed: int = 0
-) -> stats.Interval:
-    """Share of choices that fall on the summary that copies more, ties between the choices left out.
+def copy_choices(pairs: pd.DataFrame, measure: Callable[[str, str], float] = copied_bigrams) -> pd.DataFrame:
+    """Choices between two summaries of which one copies more: `source, copies` (whether it was the one picked).
 
-    `pairs` has `source, summary_a, summary_b, choice` ("a", "b", "tie"); pairs in which both copy alike are left out.
-    Bootstrap over sources (several judges read one article). 0.5: copying plays no part.
+    `pairs` has `source, summary_a, summary_b, choice` ("a", "b", "tie"); ties, and pairs in which both copy alike, are
+    left out.
     """
     chosen = pairs[pairs["choice"].isin(("a", "b"))]
     copied = [[measure(row.source, row.summary_a), measure(row.source, row.summary_b)] for row in chosen.itertuples()]
     more = np.array([a - b for a, b in copied])  # [N]
-    counted = np.isfinite(more) & (more != 0)
-    hits = ((more > 0) == (chosen["choice"] == "a").to_numpy())[counted]
-    sources = chosen["source"].map(lambda s: " ".join(text.words(s)[:80])).to_numpy()[counted]
-    return stats.bootstrap_ratio(hits, np.ones(len(hits)), seed=seed, clusters=sources)
+    found = pd.DataFrame({"source": chosen["source"].to_numpy(), "copies": (more > 0) == (chosen["choice"] == "a")})
+    return found[np.isfinite(more) & (more != 0)].reset_index(drop=True)
+
+
+def copy_preference(choices: pd.DataFrame, seed: int = 0) -> stats.Interval:
+    """Share of `copy_choices` that fall on the summary that copies more. 0.5: copying plays no part.
+
+    Bootstrap over sources (several judges read one article).
+    """
+    sources = choices["source"].map(lambda s: " ".join(text.words(s)[:80])).to_numpy()
+    return stats.bootstrap_ratio(choices["copies"], np.ones(len(choices)), seed=seed, clusters=sources)

@@ -97,7 +97,10 @@ def test_copy_preference_of_known_choosers():
             for i in range(40)
         ]
     )
-    assert preference.copy_preference(pairs) == (1, 1, 1)
+    choices = preference.copy_choices(pairs)
+    assert len(choices) == 30, "ties between the choices do not count"
+    assert preference.copy_preference(choices) == (1, 1, 1)
     swapped = pairs.assign(choice=pairs["choice"].map({"a": "b", "b": "a", "tie": "tie"}))
-    assert preference.copy_preference(swapped) == (0, 0, 0)
-    assert math.isnan(preference.copy_preference(pairs.assign(summary_a=copy, summary_b=copy)).value)
+    assert preference.copy_preference(preference.copy_choices(swapped)) == (0, 0, 0)
+    alike = preference.copy_choices(pairs.assign(summary_a=copy, summary_b=copy))
+    assert alike.empty and math.isnan(preference.copy_preference(alike).value)

@@ -88,7 +88,7 @@ def test_estimate_reaches_the_floor_on_every_set_or_says_so(real):
 
 def test_copy_preference_of_real_people_on_news(real):
     for question in ("overall", "informative"):
-        value, low, high = preference.copy_preference(texts.news_choices(real, question))
+        value, low, high = preference.copy_preference(preference.copy_choices(texts.news_choices(real, question)))
         assert 0.45 < value < 0.7 and low < value < high and high - low < 0.25
     rows = texts.rows_of(real, "prefs_news_pairwise_human")
     verdicts = pd.DataFrame(

@@ -157,9 +157,31 @@ def test_the_sweep_spends_one_budget_in_every_way(tmp_path):
     assert [plan.strategy for plan, guesser in plans[:3]] == ["offline", "batched", "online"]
     assert {plan.labels for plan, guesser in plans[:3]} == {most}
     assert plans[2][0] == run.plan(), "the main models' plan: trained once for both"
+    assert plans[3] == (run.plan("online", most, 20), False), "the paper's schedule: 19 re-fits"
     assert sorted(plan.delay for plan, _ in plans if plan.rounds == 8) == [0, 1, 5]
     assert [plan for plan, guesser in plans if guesser] == [plan for plan, _ in plans[:3]]
     assert len({(plan, guesser) for plan, guesser in plans}) == len(plans)
+
+
+def test_a_smoke_sweep_asks_for_no_collection_twice(tmp_path):
+    plans = summary_sweep.plans(SummaryRun(tmp_path, "tldr", "smoke"))
+    assert len(set(plans)) == len(plans) and max(plan.rounds for plan, _ in plans) == 4, "as many as updates"
+
+
+def test_the_sweep_keeps_a_row_a_plan_and_seed_and_the_main_ones_of_five_seeds(tmp_path, monkeypatch, capsys):
+    def row(run, plan, guesser):
+        return {"seed": run.seed, "guesser": guesser, "hurried_over_reference": 0.5, "rouge": 1.0} | vars(plan)
+
+    monkeypatch.setattr(summary_sweep, "result_row", row)
+    monkeypatch.setattr(summary_sweep, "over_offline", lambda run, plan: {"hurried_over_offline": 0.6})
+    rows = summary_sweep.run_collections(tmp_path, "tiny", [1, 2, 3], "tldr")
+    of_each = rows.groupby(["strategy", "labels", "rounds", "delay", "guesser"], sort=False).seed.apply(list)
+    main = of_each[:3]
+    assert main.tolist() == [[1, 2, 3, 4, 5]] * 3 and of_each[3:].tolist() == [[1, 2, 3]] * (len(of_each) - 3)
+    assert len(of_each) == len(summary_sweep.plans(SummaryRun(tmp_path, "tldr", "tiny")))
+    assert rows.hurried_over_offline.isna().tolist() == rows.guesser.tolist(), "guessers are not compared"
+    kept = manifest.read_json(tmp_path / "metrics" / "summary_sweep.json")["rows"]
+    assert len(kept) == len(rows) and "over references 50.0%" in capsys.readouterr().out
 
 
 def test_policies_of_two_collections_are_compared_on_the_same_contexts(baselines, monkeypatch):

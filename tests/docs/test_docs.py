@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_lib import docs, metrics
+from rlhf_lib import claims, docs, metrics
 from rlhf_lib.__main__ import COMMANDS
 from rlhf_lib.errors import KitError
 from rlhf_lib.notebook_rules import NOTEBOOKS, read_notebook, source
@@ -260,3 +260,12 @@ def test_the_time_of_a_run_is_read_from_its_manifest(tmp_path):
     path.write_text("{}")
     with pytest.raises(KitError, match="run.json cannot be read"):
         docs.time_part(tmp_path)
+
+
+def test_the_committed_table_of_claims_is_of_the_committed_claims():
+    table = {row["id"]: row for row in json.loads((ROOT / "figures" / "claims.json").read_text())}
+    for claim in claims.load_claims():
+        row = table[claim.id]
+        said = {name: row[name] for name in ("quote", "published", "status", "reason", "kind")}
+        assert said == {name: getattr(claim, name) for name in said}, "run `make check`"
+    assert len(table) == len(claims.load_claims())

@@ -53,6 +53,9 @@ def test_labels_needed_is_a_mean_over_the_seeds_that_have_every_budget():
     rows = curves(a={100: 0.95, 1000: 1.0}, b={100: 0.5, 1000: 1.0}, c={1000: 1.0})
     found = labels_needed(rows, "won")
     assert found["seeds"] == 2 and found["value"] == pytest.approx((100 + 10**2.8) / 2)
-    assert found["low"] < 100 and found["high"] > 10**2.8
+    assert found["low"] == 0, "a needs 100 or fewer: nobody tried fewer"
+    assert found["high"] > 10**2.8
+    between = labels_needed(curves(a={100: 0.5, 1000: 1.0}, b={100: 0.6, 1000: 1.0}), "won")
+    assert 100 < between["value"] < 10**2.8 and between["low"] == pytest.approx(2 * between["value"] - between["high"])
     assert labels_needed(curves(a={1000: 1.0}, b={1000: 0.9}), "won") is None
     assert labels_needed(rows[:0], "won") is None
