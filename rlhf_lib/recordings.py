@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.stats import t
 
 from rlhf_lib import manifest
+from rlhf_lib.intervals import wilson
 
 
 def was_made_with(folder: Path, name: str, profile: str) -> bool:
@@ -50,21 +51,36 @@ def over_seeds(values, seeds, **more) -> dict:
     return {"value": float(each.mean()), "seeds": len(each), **around, **more}
 
 
+def point(shares, contexts) -> dict[str, float]:
+    """A point of a figure, `value, low, high`, from a share a training and the contexts behind each.
+
+    Of one training, with Wilson's 95% interval over its contexts; of several, their mean, from the lowest to the
+    highest: contexts counted together would make trainings that differ look like one that is sure.
+    """
+    shares, contexts = np.asarray(shares, dtype=float), np.asarray(contexts, dtype=float)
+    if len(shares) == 1:
+        one = wilson(shares[0] * contexts[0], contexts[0])
+        return {"value": one.value, "low": one.low, "high": one.high}
+    return {"value": float(shares.mean()), "low": float(shares.min()), "high": float(shares.max())}
+
+
 def labels_needed(rows: pd.DataFrame, value: str, share: float = 0.9) -> dict | None:
     """Labels at which ``value`` first reaches ``share`` of what it is at the largest budget, as a measure over seeds.
 
-    rows: of one task and strategy, with `seed, labels`. Between two budgets it is read off a straight line over the
-    logarithm. A seed that is there with the smallest budget may need fewer still: it counts with that budget, and the
-    interval begins at 0. Seeds that lack one of the budgets are left out; None where no seed has two, because one
-    budget alone says nothing of how few would have done.
+    rows: of one task and strategy, with `seed, labels`. Of the value itself, not of what it gains over no labels.
+    Between two budgets it is read off a straight line over the logarithm, and seeds are averaged by the logarithm. A
+    seed that is there with the smallest budget may need fewer still: it counts with that budget, and the interval
+    begins at 0. Seeds that lack a budget of the fullest are left out; None where no seed has two.
     """
-    budgets = rows.groupby("seed")["labels"].nunique()
-    whole = budgets[budgets == budgets.max()].index
-    if not len(whole) or budgets.max() < 2:
+    budgets = rows.groupby("seed")["labels"].agg(set)
+    fullest = max(budgets, key=len, default=set())
+    if len(fullest) < 2:
         return None
+    whole = [seed for seed, has in budgets.items() if has >= fullest]
     of_seed = [rows[rows["seed"] == seed].groupby("labels")[value].mean().sort_index() for seed in whole]
     needed = [_reaches(curve, share) for curve in of_seed]
-    found = over_seeds(needed, whole)
+    found = over_seeds(np.log(needed), whole)
+    found |= {name: float(np.exp(found[name])) for name in ("value", "low", "high") if name in found}
     at_most = any(labels == curve.index[0] for labels, curve in zip(needed, of_seed, strict=True))
     return found | ({"low": 0.0, "high": found.get("high", found["value"])} if at_most else {})
 

@@ -53,22 +53,29 @@ def checked_accuracy(samples: pd.DataFrame, check: Callable) -> pd.DataFrame:
     return table.merge(silent, on=["task", "model"], how="left")
 
 
+GARBLED, ELSEWHERE = "garbled", "another kind of text"  # sentences that state no fact of their source's kind
+
+
 def stated_facts(samples: pd.DataFrame) -> pd.DataFrame:
     """Every fact that summaries of the embedded world state: `task, model, seed, query_id, sentence, slot, right`.
 
     `slot` says what it is ("town", "n" for a number) and `right` whether it is the source's own. A sentence that fits
-    several wordings is read as the one that does it most justice; one that fits none has a single row, its slot "".
+    no wording of its source's kind has a single row, not right: its slot is `ELSEWHERE` if it is a sentence of the
+    world all the same (a theft, where the article has an election) and `GARBLED` if not. Preambles are left out.
     """
     rows = []
     for row, summary in zip(samples.itertuples(), summaries(samples), strict=True):
         facts = facts_of(row.facts)
         for place, sentence in enumerate(grammar.sentences_of(summary) if facts else ()):
-            fitting = [grammar.match(wording, sentence) for wording in tinyworld_check.templates_of(facts["kind"])]
-            read = [[(slot.rstrip("0123456789"), facts.get(slot) == word) for slot, word in stated.items()]
-                    for stated in fitting if stated is not None]  # fmt: skip
-            best = max(read, key=lambda stated: sum(right for _, right in stated) / max(1, len(stated)), default=None)
-            whose = (row.task, row.model, row.seed, row.query_id, place)
-            rows += [(*whose, slot, right) for slot, right in ([("", False)] if best is None else best)]
+            fitting = (grammar.match(wording, sentence) for wording in tinyworld_check.templates_of(facts["kind"]))
+            stated = next((found for found in fitting if found is not None), None)
+            if stated is not None:
+                said = [(slot.rstrip("0123456789"), facts.get(slot) == word) for slot, word in stated.items()]
+            elif tinyworld_check.check(sentence, facts).checkable:
+                said = [(ELSEWHERE if tinyworld_check.is_grammatical(sentence) else GARBLED, False)]
+            else:
+                continue
+            rows += [(row.task, row.model, row.seed, row.query_id, place, slot, right) for slot, right in said]
     return pd.DataFrame(rows, columns=["task", "model", "seed", "query_id", "sentence", "slot", "right"])
 
 

@@ -37,18 +37,24 @@ def test_stated_facts_are_held_one_by_one_against_the_source():
     slot = next(iter(own))
     drawn = (tinyworld_check.grammar.draw(slot, random) for random in [Random(1)] * 50)
     one_wrong = tinyworld_check.grammar.fill(wording, own | {slot: next(word for word in drawn if word != own[slot])})
+    others = (tinyworld.article(seed=5, index=k, split="test") for k in range(1, 50))
+    another = next(each for each in others if each.facts["kind"] != facts["kind"])
+    other = tinyworld_check.grammar.sentences_of(another.reference)[0]
+    opened = (tinyworld.article(seed=5, index=k, split="test") for k in range(50))
+    preamble = tinyworld_check.grammar.sentences_of(next(each.text for each in opened if each.starts_with_preamble))[0]
     rows = [
         {"task": "cnndm", "model": "m", "query": article.text, "response": said, "facts": facts}
-        for said in (first, one_wrong, "Water falls up. " + first, "")
+        for said in (first, one_wrong, "Water falls up. " + first, "", other, preamble)
     ]
     rows.append({"task": "cnndm", "model": "m", "query": "q", "response": "no facts known"})
-    stated = accuracy.stated_facts(samples_frame(rows).assign(query_id=[f"q{k}" for k in range(5)]))
+    stated = accuracy.stated_facts(samples_frame(rows).assign(query_id=[f"q{k}" for k in range(7)]))
     by_row = {q: group for q, group in stated.groupby("query_id")}
-    assert set(by_row) == {"q0", "q1", "q2"}
+    assert set(by_row) == {"q0", "q1", "q2", "q4"}, "a preamble states nothing, true or not"
+    assert by_row["q4"].slot.tolist() == [accuracy.ELSEWHERE] and not by_row["q4"].right.any()
     assert by_row["q0"].right.all() and len(by_row["q0"]) == len(own)
     assert set(by_row["q0"].slot) == {name.rstrip("0123456789") for name in own}
     garbled, whole = (by_row["q2"][by_row["q2"].sentence == n] for n in (0, 1))
-    assert garbled.slot.tolist() == [""] and not garbled.right.any() and whole.right.all()
+    assert garbled.slot.tolist() == [accuracy.GARBLED] and not garbled.right.any() and whole.right.all()
     wrong = by_row["q1"]
     assert wrong[~wrong.right].slot.tolist() == [slot.rstrip("0123456789")] and len(wrong) == len(own)
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_1samp
 
-from rlhf_lib.recordings import labels_needed, over_seeds, sweep_rows, with_recorded
+from rlhf_lib.recordings import labels_needed, over_seeds, point, sweep_rows, with_recorded
 
 
 @pytest.mark.parametrize("profile, kept", [("tiny", [0.5, 0.7, 0.9]), ("smoke", [0.5])])
@@ -52,10 +52,18 @@ def test_labels_needed_reads_the_curve():
 def test_labels_needed_is_a_mean_over_the_seeds_that_have_every_budget():
     rows = curves(a={100: 0.95, 1000: 1.0}, b={100: 0.5, 1000: 1.0}, c={1000: 1.0})
     found = labels_needed(rows, "won")
-    assert found["seeds"] == 2 and found["value"] == pytest.approx((100 + 10**2.8) / 2)
+    assert found["seeds"] == 2 and found["value"] == pytest.approx(10**2.4), "the mean of the logarithms"
     assert found["low"] == 0, "a needs 100 or fewer: nobody tried fewer"
     assert found["high"] > 10**2.8
     between = labels_needed(curves(a={100: 0.5, 1000: 1.0}, b={100: 0.6, 1000: 1.0}), "won")
-    assert 100 < between["value"] < 10**2.8 and between["low"] == pytest.approx(2 * between["value"] - between["high"])
+    assert 100 < between["value"] < 10**2.8
+    assert between["low"] * between["high"] == pytest.approx(between["value"] ** 2), "even by the logarithm"
     assert labels_needed(curves(a={1000: 1.0}, b={1000: 0.9}), "won") is None
     assert labels_needed(rows[:0], "won") is None
+
+
+def test_a_point_shows_how_far_trainings_lie_apart():
+    one = point([0.6], [1000])
+    assert one["value"] == pytest.approx(0.6) and (one["low"], one["high"]) == pytest.approx((0.5693, 0.6299), abs=1e-3)
+    several = point([0.58, 0.58, 0.76], [1000] * 3)
+    assert several == {"value": pytest.approx(0.64), "low": 0.58, "high": 0.76}
