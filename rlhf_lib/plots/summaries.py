@@ -171,10 +171,10 @@ def opening_figure(data: pd.DataFrame) -> Figure:
     for task, worth, often in zip(tasks, *axes, strict=True):
         for model in models:
             rows = data[(data["task"] == task) & (data["model"] == model)]
-            often.plot(rows["place"], rows["share"], "o", color=colours[model], label=model)
-            if model == models[0]:
-                lengths = error_lengths(rows, "points")
-                worth.errorbar(rows["place"], rows["points"], lengths, fmt="o", capsize=2, color=colours[model])
+            often.plot("place", "share", "o", data=rows, color=colours[model], label=model)
+        rows, dots = data[(data["task"] == task) & (data["model"] == models[0])], {"fmt": "o", "capsize": 2}
+        dots |= {"yerr": error_lengths(rows, "points"), "color": colours[models[0]]}
+        worth.errorbar(rows["place"], rows["points"], **dots)
         percent_axis(often, "y", -0.03, min(1.03, 1.15 * data["share"].max()))
         often.set(xlabel="which sentence of the source they begin like", xticks=sorted(set(data["place"])))
         worth.set_title(task_title(task))
