@@ -119,8 +119,13 @@ def time_part(root: Path) -> str:
     return said_of(path, words, "`make figures` writes it again")
 
 
-SPEEDS = {"phases": "PPO", "sample": "sampling", "fit": "reward fitting", "score": "scoring"}  # rows of bench.json
-PEERS = {"phases": "TRL's PPOTrainer", "sample": "`generate`", "fit": "TRL's RewardTrainer", "score": "transformers"}
+WORK = {  # rows of bench.json: what, and the peer's
+    "phases": "PPO (TRL's PPOTrainer)",
+    "sample": "sampling one response a query, as for PPO (`generate`)",
+    "four": "sampling four a query, as for labelers (`generate`)",
+    "fit": "reward fitting (TRL's RewardTrainer)",
+    "score": "scoring (transformers)",
+}
 
 
 def speed_part(root: Path) -> str:
@@ -133,7 +138,7 @@ def speed_part(root: Path) -> str:
         machine, work, rows = found["machine"], found["work"], [row for row in found["compared"] if "ratio" in row]
         head = ["model (layers x width)", "work", "the kit", "the peer", "times as fast (range)", "turns",
                 "share of the floor"]  # fmt: skip
-        body = [[row["size"], f"{SPEEDS[row['what']]} ({PEERS[row['what']]})", f"{row['ours']:,.1f} {row['unit']}",
+        body = [[row["size"], WORK[row["what"]], f"{row['ours']:,.1f} {row['unit']}",
                  f"{row['peers']:,.1f}", f"{row['ratio']:.2f} ({row['lowest']:.2f} to {row['highest']:.2f})",
                  str(row["turns"]), f"{row['share_of_floor']['all']:.0%}"] for row in rows]  # fmt: skip
         return table(head, body) + (

@@ -19,16 +19,17 @@ import draw
 import floors
 import others
 import torch
-from work import BATCH, COMPARISONS, EPOCHS, MICRO, QUERY, RESPONSE, TEMPERATURE, VOCAB, Side
+from work import BATCH, COMPARISONS, EPOCHS, FOUR, MICRO, QUERY, RESPONSE, TEMPERATURE, VOCAB, Side
 
 from rlhf_lib import manifest
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
-SHORT = {"score": 3, "sample": 3}  # turns at least of what takes little time even at the largest size
+SHORT = {"score": 3, "sample": 3, "four": 3}  # turns at least of what takes little time even at the largest size
 TOLERANCE = 1e-4  # nats, between the kit's log-probabilities and the peer's
 UNITS = {  # what a run of each kind counts, from its batch and length
     "phases": ("episodes", lambda batch, length: batch),
     "sample": ("tokens", lambda batch, length: batch * length),
+    "four": ("tokens", lambda batch, length: batch * length),
     "score": ("tokens", lambda batch, length: batch * length),
     "fit": ("comparisons", lambda batch, length: COMPARISONS),
 }
@@ -81,6 +82,7 @@ def shares_of_floors(row: dict, rate: float, bandwidth: float) -> dict[str, floa
         return {phase: least[phase] / seconds[phase] for phase in least}
     alone = {
         "sample": least["sample"],
+        "four": floors.sampling_seconds(row["size"], BATCH, RESPONSE, rate, bandwidth, FOUR),
         "score": least["reference"],
         "fit": floors.fit_operations(row["size"], RESPONSE) / rate,
     }
@@ -115,7 +117,7 @@ def width_growth(compared: list[dict]) -> list[dict]:
     """The same rows along the model's width, from what was compared."""
     return [{"along": "width", "what": row["what"], "size": row["size"], "batch": BATCH, "length": RESPONSE,
              "seconds": row["ours_seconds"]["all"], "unit": UNITS[row["what"]][0], "rate": row["ours"]}
-            for row in compared if row["what"] != "fit"]  # fmt: skip
+            for row in compared if row["what"] not in ("four", "fit")]  # fmt: skip
 
 
 def memory(open_side, quick: bool) -> list[dict]:
@@ -159,7 +161,8 @@ def main() -> None:
             "machine": {"cpu": cpu_name(), "threads": options.threads, "quick": options.quick, "load_at_start": load,
                         "versions": {name: side.do("versions") for name, side in sides.items()}},
             "work": {"vocabulary": VOCAB, "query": QUERY, "response": RESPONSE, "batch": BATCH, "epochs": EPOCHS,
-                     "micro_batch": MICRO, "comparisons": COMPARISONS, "temperature": TEMPERATURE, "dtype": "float32"},
+                     "micro_batch": MICRO, "comparisons": COMPARISONS, "responses_to_a_query": FOUR,
+                     "temperature": TEMPERATURE, "dtype": "float32"},
             "floors": {}, "log_probability_gap": {},
         }  # fmt: skip
         few = 100 if options.quick else 1_000
@@ -178,7 +181,7 @@ def main() -> None:
             bandwidth = floors.bandwidth(step)
             found["floors"][size] = {"operations_a_second": rates, "decode_step_bytes": step,
                                      "bytes_a_second": bandwidth}  # fmt: skip
-            for what in ("score", "sample", "phases", "fit"):
+            for what in ("score", "sample", "four", "phases", "fit"):
                 row = compared(sides, what, size, max(rounds, SHORT.get(what, 1)))
                 row["share_of_floor"] = shares_of_floors(row, max(rates.values()), bandwidth)
                 found["compared"].append(row)

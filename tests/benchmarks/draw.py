@@ -8,7 +8,7 @@ import pandas as pd
 
 from rlhf_lib.plots.style import OTHER_COLOURS, figure_legend, new_figure, save_figure
 
-WORDS = {"score": "scoring", "sample": "sampling", "fit": "reward fit", "phases": "PPO"}
+WORDS = {"score": "scoring", "sample": "sampling", "four": "sampling fours", "fit": "reward fit", "phases": "PPO"}
 
 
 def save(found: dict, stem: Path) -> None:

@@ -25,17 +25,22 @@ def least_seconds(size: str, batch: int, length: int, rate: float, bandwidth: fl
     rate: operations a second; bandwidth: bytes a second, which can bind in decoding alone.
     """
     scored = batch * forward_operations(size, QUERY + length - 1, length, VOCAB) / rate
-    decoding = 0.0
-    for step in range(length - 1):
-        arithmetic = batch * forward_operations(size, 1, 1, VOCAB, QUERY + step) / rate
-        decoding += max(arithmetic, decode_bytes(size, batch, step) / bandwidth)
     each = {
-        "sample": batch * forward_operations(size, QUERY, 1, VOCAB) / rate + decoding,
+        "sample": sampling_seconds(size, batch, length, rate, bandwidth),
         "reference": scored,
         "score": batch * forward_operations(size, QUERY + length, 1, 0) / rate,
         "epochs": 3 * EPOCHS * scored,
     }
     return each | {"all": sum(each.values())}
+
+
+def sampling_seconds(size: str, batch: int, length: int, rate: float, bandwidth: float, each: int = 1) -> float:
+    """Of `batch` responses, `each` to a query that is read once."""
+    decoding = 0.0
+    for step in range(length - 1):
+        arithmetic = batch * forward_operations(size, 1, 1, VOCAB, QUERY + step) / rate
+        decoding += max(arithmetic, decode_bytes(size, batch, step) / bandwidth)
+    return batch // each * forward_operations(size, QUERY, 1, VOCAB) / rate + decoding
 
 
 def fit_operations(size: str, length: int) -> float:

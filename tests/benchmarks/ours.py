@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
-from work import COMPARISONS, EPOCHS, MICRO, MODELS, QUERY, RESPONSE, TEMPERATURE, VOCAB, serve, timed, token_rows
+from work import COMPARISONS, EPOCHS, FOUR, MICRO, MODELS, QUERY, RESPONSE, TEMPERATURE, VOCAB, serve, timed, token_rows
 
 from rlhf_lib.picks import Comparisons
 from rlhf_lib.policy import Policy, load_lm
@@ -60,11 +60,16 @@ class Bench:
         seconds["epochs"] = timed(lambda: ppo_update(self.policy, made[0][0], state, cfg, TEMPERATURE, None))
         return seconds | {"all": rollout + seconds["epochs"]}
 
-    def sample(self, batch: int, length: int) -> dict[str, float]:
-        ids = torch.tensor(token_rows(batch, QUERY, 1))
+    def sample(self, batch: int, length: int, each: int = 1) -> dict[str, float]:
+        """`batch` responses, `each` to a query."""
+        ids = torch.tensor(token_rows(batch // each, QUERY, 1))
         mask = torch.ones_like(ids, dtype=torch.bool)
-        work = lambda: self.policy.sample(ids, mask, length, TEMPERATURE, self.generator, SAMPLED * MICRO)  # noqa: E731
+        work = lambda: self.policy.sample(ids, mask, length, TEMPERATURE, self.generator, SAMPLED * MICRO, each)  # noqa: E731
         return {"all": timed(work)}
+
+    def four(self, batch: int, length: int) -> dict[str, float]:
+        """As `collect.py` samples for labelers."""
+        return self.sample(batch, length, FOUR)
 
     def score(self, batch: int, length: int) -> dict[str, float]:
         """Log-probabilities of given responses, without gradients."""
@@ -125,7 +130,7 @@ def main(folder: Path) -> None:
 
         return work
 
-    serve({what: ask(what) for what in ("phases", "sample", "score", "logprobs", "fit")}
+    serve({what: ask(what) for what in ("phases", "sample", "four", "score", "logprobs", "fit")}
           | {"peak": peak_mebibytes, "versions": lambda: {"torch": torch.__version__}})  # fmt: skip
 
 

@@ -17,7 +17,7 @@ import trl
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 from trl import AutoModelForCausalLMWithValueHead, PPOConfig, PPOTrainer, RewardConfig, RewardTrainer
-from work import COMPARISONS, EPOCHS, MICRO, QUERY, RESPONSE, TEMPERATURE, serve, timed, token_rows
+from work import COMPARISONS, EPOCHS, FOUR, MICRO, QUERY, RESPONSE, TEMPERATURE, serve, timed, token_rows
 
 warnings.filterwarnings("ignore")
 FIT_STEPS = 4  # gradient steps in one call of RewardTrainer.train
@@ -59,13 +59,14 @@ class Peers:
             self.reward = self.classifier().eval()
         return self.trainers[batch]
 
-    def generate(self, lm, batch: int, length: int) -> torch.Tensor:
-        """Sampled responses, [batch, length]."""
-        ids = torch.tensor(token_rows(batch, QUERY, 1))
+    def generate(self, lm, batch: int, length: int, each: int = 1) -> torch.Tensor:
+        """Sampled responses, [batch, length], `each` to a query."""
+        ids = torch.tensor(token_rows(batch // each, QUERY, 1))
         with torch.no_grad():
             out = lm.generate(
                 ids, attention_mask=torch.ones_like(ids), do_sample=True, temperature=TEMPERATURE, top_k=0, top_p=1.0,
                 max_new_tokens=length, min_new_tokens=length, pad_token_id=0, eos_token_id=None,
+                num_return_sequences=each,
             )  # fmt: skip
         return out[:, QUERY:]
 
@@ -87,6 +88,9 @@ class Peers:
 
     def sample(self, batch: int, length: int) -> dict[str, float]:
         return {"all": timed(lambda: self.generate(self.lm, batch, length))}
+
+    def four(self, batch: int, length: int) -> dict[str, float]:
+        return {"all": timed(lambda: self.generate(self.lm, batch, length, FOUR))}
 
     @torch.no_grad()
     def _logprobs(self, batch: int, length: int) -> torch.Tensor:
@@ -135,7 +139,7 @@ def main(folder: Path) -> None:
         return work
 
     versions = {"torch": torch.__version__, "transformers": transformers.__version__, "trl": trl.__version__}
-    serve({what: ask(what) for what in ("phases", "sample", "score", "logprobs", "fit")}
+    serve({what: ask(what) for what in ("phases", "sample", "four", "score", "logprobs", "fit")}
           | {"versions": lambda: versions})  # fmt: skip
 
 
