@@ -11,6 +11,9 @@ from core_models import TEXTS, tiny_lm
 from rlhf_lib import manifest, rounds
 from rlhf_lib.errors import KitError
 from rlhf_lib.labels.pause import Waiting
+from rlhf_lib.labels.session import LabelSession
+from rlhf_lib.labels.store import LabelStore
+from rlhf_lib.labels.waiting import ask_people, queue_of
 from rlhf_lib.metrics import read_metrics
 from rlhf_lib.policy import Policy
 from rlhf_lib.profiles import PPOConfig, RewardConfig
@@ -143,6 +146,27 @@ def test_waiting_for_people_at_any_batch_changes_nothing(make, tmp_path, plan):
     folders = [rounds.last_training(tmp_path / name, plan) for name in ("straight", "waiting")]
     rows = [read_metrics(folder / "metrics.jsonl") for folder in folders]
     assert [r["objective/score"] for r in rows[0]] == [r["objective/score"] for r in rows[1]]
+
+
+@pytest.mark.parametrize("plan", [Plan("batched", 24, 2), Plan("online", 24, 3)])
+def test_a_person_labels_each_batch_in_the_store_and_the_training_goes_on(make, tmp_path, plan):
+    """The whole way of notebook 02's widget: what a person picked is what each reward model was fitted to."""
+    store, folder, picked = LabelStore(str(tmp_path / "labels.sqlite")), tmp_path / "run", set()
+    setting = make(folder, ask_people(store, "mine", "start"))
+    for number, count in enumerate(plan.shares()):
+        with pytest.raises(Waiting, match=f"{count} of {count} comparisons .* 'mine-round-{number}'"):
+            train(setting, plan)
+        session = LabelSession(store, "ann", queue_of("mine", number))
+        while (item := session.current()) is not None:
+            place = max(range(4), key=lambda p: item.texts[p].count("a"))
+            picked.add((item.context, item.texts[place]))
+            session.answer(place)
+    policy = train(setting, plan)
+    kept = [row for n in range(plan.rounds) for row in manifest.read_rows(folder / f"labels_{n}.jsonl")]
+    assert len(kept) == plan.labels and {row["labeler"] for row in kept} == {"ann"}
+    assert {(row["query"], row["responses"][row["best"]]) for row in kept} == picked
+    again = make(tmp_path / "again", lambda rows, number, before: manifest.read_rows(folder / f"labels_{number}.jsonl"))
+    assert torch.equal(weights(policy), weights(train(again, plan))), "waiting for her changed nothing"
 
 
 class Killed(Exception):
