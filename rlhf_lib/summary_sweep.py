@@ -22,6 +22,7 @@ from rlhf_lib.summary import POOL, SummaryRun
 TASKS = ("cnndm", "tldr")
 COLLECTED = "tldr"  # the task on which ways of collecting are compared
 BUDGET_SHARES = (0.1, 1 / 3, 1.0)  # of the profile's labels
+FEWEST = 100  # labels, online alone: a tenth of tiny's budget is enough for posts, so how few are is seen below it
 PAPER_ROUNDS = 20  # batches online in the paper: one before training and 19 re-fits [PAPER 2.3]
 DELAYS = (0, 1, 5)  # batches by which labels are late, online
 LATE_ROUNDS = 8  # batches in the runs whose labels are late: more than the longest delay
@@ -103,6 +104,7 @@ def plans(run: SummaryRun) -> list[tuple[Plan, bool]]:
     most = budgets[-1]
     main = [(run.plan(strategy, most), False) for strategy in STRATEGIES]
     fewer = [(run.plan(strategy, n), False) for n in budgets[-2::-1] for strategy in STRATEGIES]
+    fewer += [(run.plan("online", FEWEST), False)] if budgets[0] > FEWEST else []
     updates = run.config.ppo.episodes // run.config.ppo.batch  # no batch without one
     often = [(run.plan("online", most, min(PAPER_ROUNDS, updates)), False)]
     late = [(run.plan("online", most, min(LATE_ROUNDS, updates), delay), False) for delay in DELAYS]
