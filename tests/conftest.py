@@ -18,9 +18,11 @@ ROOT = Path(__file__).resolve().parent.parent
 # A test that starts `python -m rlhf_lib` finds the package in this tree, however pytest was started.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
-# Runs and labels of the tests, and of the notebooks that nbval runs, are nobody's real ones.
+# Runs and labels of the tests, and of the notebooks that nbval runs, are nobody's real ones. Processes of pytest-xdist
+# share the runs, so that a model that several notebooks need is trained once: the cache lets two meet.
 PRIVATE = tempfile.TemporaryDirectory(prefix="rlhf-tests-")
-os.environ["RLHF_RUNS"] = f"{PRIVATE.name}/runs"
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["RLHF_RUNS"] = f"{PRIVATE.name}/runs"
 os.environ["RLHF_LABELS_URL"] = f"sqlite:///{PRIVATE.name}/labels.sqlite"
 
 settings.register_profile("kit", derandomize=True, deadline=None)
