@@ -189,13 +189,14 @@ def openings(samples: pd.DataFrame, words: int = 3) -> pd.DataFrame:
     return frame.assign(preamble=pd.Series(preambles, dtype="boolean"), place=places, finished=finished)
 
 
-def opening_table(opened: pd.DataFrame, points, last: int = 5) -> pd.DataFrame:
+def opening_table(opened: pd.DataFrame, last: int = 5) -> pd.DataFrame:
     """What an opening is worth: `task, model, place, share, finished, points, low, high, n`, a row a place 1 to `last`.
 
-    opened: from `openings`; points: what labelers give each of those summaries. `share` of a model's summaries begin
-    like that sentence, `finished` of these are its copy; `points` is their mean, with a 95% interval; NaN for none.
+    opened: from `openings`, with a column `points`, what labelers give each of those summaries. `share` of a model's
+    summaries begin like that sentence, `finished` of these are its copy; `points` is their mean, with a 95% interval;
+    NaN for none.
     """
-    rows, opened = [], opened.assign(points=np.asarray(points, dtype=float))
+    rows = []
     for (task, model), group in opened.groupby(["task", "model"], sort=False):
         for place in range(1, last + 1):
             mine = group[group["place"] == place]

@@ -166,7 +166,7 @@ def test_an_opening_is_worth_what_came_after_it():
     assert opened["place"].tolist() == [place for _, place, *_ in said]
     assert opened["finished"].tolist() == [finished for *_, finished, _ in said]
     assert not opened["preamble"].any()
-    table = copying.opening_table(opened, [points for *_, points in said], last=3).set_index("place")
+    table = copying.opening_table(opened.assign(points=[points for *_, points in said]), last=3).set_index("place")
     assert table["n"].tolist() == [3, 1, 0] and table["share"].tolist() == [3 / 6, 1 / 6, 0]
     assert table.loc[1, "finished"] == pytest.approx(1 / 3) and table.loc[1, "points"] == pytest.approx(2.5 / 3)
     assert table.loc[1, "low"] <= table.loc[1, "points"] <= table.loc[1, "high"]
