@@ -113,13 +113,13 @@ def plans(run: SummaryRun) -> list[tuple[Plan, bool]]:
 
 def run_collections(run_dir: Path, profile: str, seeds: list[int], task: str = COLLECTED, **where) -> pd.DataFrame:
     """Measure every plan for every seed (the main ones for `COLLECT_SEEDS` at least, if there is more than one)."""
-    rows = []
-    for number, _ in enumerate(plans(SummaryRun(run_dir, task, profile, **where))):
+    rows, planned = [], plans(SummaryRun(run_dir, task, profile, **where))
+    for number, (plan, guesser) in enumerate(planned):
+        beside = not guesser and plan.labels in {other.labels for other, _ in planned if other.strategy == "offline"}
         several = len(seeds) > 1 and number < len(STRATEGIES)
         for seed in range(1, COLLECT_SEEDS + 1) if several and len(seeds) < COLLECT_SEEDS else seeds:
             run = SummaryRun(run_dir, task, profile, seed=seed, **where)
-            plan, guesser = plans(run)[number]
-            rows.append(result_row(run, plan, guesser) | ({} if guesser else over_offline(run, plan)))
+            rows.append(result_row(run, plan, guesser) | (over_offline(run, plan) if beside else {}))
             manifest.write_json(run_dir / "metrics" / "summary_sweep.json", {"rows": rows})
             done = rows[-1]
             print(f"{done['strategy']}, {done['labels']} labels, {done['delay']} late, guesser {done['guesser']}, seed "
