@@ -172,9 +172,9 @@ def opening_figure(data: pd.DataFrame) -> Figure:
         for model in models:
             rows = data[(data["task"] == task) & (data["model"] == model)]
             often.plot("place", "share", "o", data=rows, color=colours[model], label=model)
-        rows, dots = data[(data["task"] == task) & (data["model"] == models[0])], {"fmt": "o", "capsize": 2}
-        dots |= {"yerr": error_lengths(rows, "points"), "color": colours[models[0]]}
-        worth.errorbar(rows["place"], rows["points"], **dots)
+        rows, colour = data[(data["task"] == task) & (data["model"] == models[0])], colours[models[0]]
+        lengths = error_lengths(rows, "points")
+        worth.errorbar(rows["place"], rows["points"], lengths, fmt="o", capsize=2, color=colour)
         percent_axis(often, "y", -0.03, min(1.03, 1.15 * data["share"].max()))
         often.set(xlabel="which sentence of the source they begin like", xticks=sorted(set(data["place"])))
         worth.set_title(task_title(task))
@@ -206,15 +206,8 @@ def rouge_against_preference(data: pd.DataFrame) -> Figure:
     for axis, labeler in zip(axes[0], labelers, strict=True):
         for model in ordered(data["model"]):
             rows = data[(data["labeler"] == labeler) & (data["model"] == model)]
-            axis.errorbar(
-                rows["rouge"],
-                rows["share"],
-                yerr=error_lengths(rows, "share"),
-                fmt="o",
-                capsize=2.5,
-                color=colours[model],
-                label=model,
-            )
+            lengths, colour = error_lengths(rows, "share"), colours[model]
+            axis.errorbar("rouge", "share", lengths, data=rows, fmt="o", capsize=2.5, color=colour, label=model)
         axis.axhline(0.5, color="black", linewidth=1, linestyle=":")
         percent_axis(axis, "y", -0.04, 1.04)
         axis.set(

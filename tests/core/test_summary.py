@@ -159,7 +159,7 @@ def test_the_sweep_spends_one_budget_in_every_way(tmp_path):
     assert plans[2][0] == run.plan(), "the main models' plan: trained once for both"
     assert plans[3] == (run.plan("online", most, 20), False), "the paper's schedule: 19 re-fits"
     assert sorted(plan.delay for plan, _ in plans if plan.rounds == 8) == [0, 1, 5]
-    assert (run.plan("online", 100), False) in plans, "fewer labels than anybody needs"
+    assert (run.plan("online", 100), False) in plans, "fewer labels than are enough"
     assert [plan for plan, guesser in plans if guesser] == [plan for plan, _ in plans[:3]]
     assert len({(plan, guesser) for plan, guesser in plans}) == len(plans)
 
