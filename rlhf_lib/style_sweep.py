@@ -15,7 +15,7 @@ from rlhf_lib.errors import KitError
 from rlhf_lib.style import StyleRun
 
 TASKS = ("sentiment", "descriptiveness")
-LABEL_COUNTS = (200, 500, 1000, 2500, 5000)
+LABEL_COUNTS = (100, 200, 500, 1000, 2500, 5000)
 LAST_UPDATES = 10  # over which a run's final KL is averaged
 SHOWN_SAMPLES = 64  # prompts a task and model that are kept for reading
 RECORDED = manifest.ROOT / "data" / "recorded"

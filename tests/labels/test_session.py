@@ -257,6 +257,7 @@ def test_the_clock_and_the_statistics(store, comparisons):
     }
 
 
+@pytest.mark.slow
 def test_a_step_is_quick_with_20_000_labels_in_the_store(store, comparisons, record_property):
     """The store's part of the time from keystroke to next item: the labeler with all 20,000 labels goes on, with 30%
     of the items open to a second labeler, which is the most that a draw has to look through."""
