@@ -8,7 +8,7 @@ import argparse
 import math
 import re
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rlhf_lib import manifest
@@ -262,7 +262,8 @@ def direction(claim: Claim, run: dict[str, Measure]) -> dict:
 
 
 def judge(claim: Claim, measures: dict[str, Measure], run: dict[str, Measure] | None = None) -> dict:
-    """One row of claims.json: what was measured, whether the claim `holds` (None if not measured), whether it `left`.
+    """One row of claims.json: what was measured, whether the claim `holds` (None if not measured), whether it `left`;
+    and whether a bound that holds is `sure`, kept by the whole 95% interval.
 
     Fewer seeds or contexts than the claim asks for can contradict it (the whole interval on the wrong side) but not
     establish it; `enough` says whether there were as many.
@@ -272,7 +273,9 @@ def judge(claim: Claim, measures: dict[str, Measure], run: dict[str, Measure] | 
         name: getattr(claim, name) for name in ("id", "quote", "published", "test", "kind", "status", "profile", "unit")
     }
     row |= {"measured": None, "low": None, "high": None, "holds": None, "seeds": None, "labelers": None}
-    row |= {"enough": None, "reason": claim.reason, "left": False, "asked": asked(claim)} | direction(claim, run or {})
+    row |= {"sure": None, "enough": None, "reason": claim.reason, "left": False, "asked": asked(claim)} | direction(
+        claim, run or {}
+    )
     if not measured(claim, measures):
         return row
     if claim.test == "order":
@@ -290,6 +293,8 @@ def judge(claim: Claim, measures: dict[str, Measure], run: dict[str, Measure] | 
         row["holds"], row["reason"] = False, "what was measured is not a finite number"
     else:
         row["holds"] = in_order(claim, measures) if claim.test == "order" else within_bounds(claim, parts[0])
+        if claim.test != "order" and row["holds"]:
+            row["sure"] = within_bounds(replace(claim, interval=True), parts[0])
     return row
 
 

@@ -32,7 +32,9 @@ def cells(row: dict) -> list[str]:
     measured = shown(row["measured"], row["unit"])
     if isinstance(row["low"], float) and isinstance(row["high"], float):
         measured += f" ({shown(row['low'], row['unit'])} to {shown(row['high'], row['unit'])})"
-    holds = {True: "holds", False: "does not hold", None: "not measured"}[row["holds"]]
+    holds = {True: "holds", False: "does not hold", None: "not measured"}[row["holds"]] + ", not surely" * (
+        row["sure"] is False
+    )
     agrees = {True: " agrees", False: " DISAGREES", None: ""}[row["agrees"]]
     run = shown(row["run"], row["unit"]) + agrees
     status = row["status"].replace("_", " ") + (" – LEFT" if row["left"] else "")
@@ -69,8 +71,9 @@ def as_markdown(rows: list[dict], profile: str) -> str:
     lines = [
         f"# Published and measured, profile `{profile}`\n",
         "*Emergent*: it came out of training. *Built in*: a simulated labeler, or the world, was coded so.",
-        "A claim *holds* where the measured number keeps what its *test* asks for. *Measured*: by the recorded",
-        "sweep, where there is one. *This run*: by the run's own, shorter training; it has to agree in direction.\n",
+        "A claim *holds* where the measured number keeps what its *test* asks for; *not surely* where its 95% interval",
+        "reaches over what is asked. *Measured*: by the recorded sweep, where there is one. *This run*: by the run's",
+        "own, shorter training; it has to agree in direction.\n",
         "| " + " | ".join(head) + " |",
         "|" + " --- |" * len(head),
     ]

@@ -64,13 +64,14 @@ def point(shares, contexts) -> dict[str, float]:
     return {"value": float(shares.mean()), "low": float(shares.min()), "high": float(shares.max())}
 
 
-def labels_needed(rows: pd.DataFrame, value: str, share: float = 0.9) -> dict | None:
+def labels_needed(rows: pd.DataFrame, value: str, share: float = 0.9, start: float = 0.0) -> dict | None:
     """Labels at which ``value`` first reaches ``share`` of what it is at the largest budget, as a measure over seeds.
 
-    rows: of one task and strategy, with `seed, labels`. Of the value itself, not of what it gains over no labels.
-    Between two budgets it is read off a straight line over the logarithm, and seeds are averaged by the logarithm. A
-    seed that is there with the smallest budget may need fewer still: it counts with that budget, and the interval
-    begins at 0. Seeds that lack a budget of the fullest are left out; None where no seed has two.
+    rows: of one task and strategy, with `seed, labels`. With ``start``, the value without labels, it is the share of
+    what labels gain over that. Between two budgets it is read off a straight line over the logarithm, and seeds are
+    averaged by the logarithm. A seed that is there with the smallest budget may need fewer still: it counts with that
+    budget, and the interval begins at 0. Seeds that lack a budget of the fullest are left out; None where no seed has
+    two.
     """
     budgets = rows.groupby("seed")["labels"].agg(set)
     fullest = max(budgets, key=len, default=set())
@@ -78,16 +79,15 @@ def labels_needed(rows: pd.DataFrame, value: str, share: float = 0.9) -> dict | 
         return None
     whole = [seed for seed, has in budgets.items() if has >= fullest]
     of_seed = [rows[rows["seed"] == seed].groupby("labels")[value].mean().sort_index() for seed in whole]
-    needed = [_reaches(curve, share) for curve in of_seed]
+    needed = [_reaches(curve, start + share * (curve.iloc[-1] - start)) for curve in of_seed]
     found = over_seeds(np.log(needed), whole)
     found |= {name: float(np.exp(found[name])) for name in ("value", "low", "high") if name in found}
     at_most = any(labels == curve.index[0] for labels, curve in zip(needed, of_seed, strict=True))
     return found | ({"low": 0.0, "high": found.get("high", found["value"])} if at_most else {})
 
 
-def _reaches(curve: pd.Series, share: float) -> float:
-    """The index at which a curve first reaches that share of its end, between two points by their logarithms."""
-    wanted = share * curve.iloc[-1]
+def _reaches(curve: pd.Series, wanted: float) -> float:
+    """The index at which a curve first reaches a value, between two points by their logarithms."""
     place = int(np.argmax(curve.to_numpy() >= wanted))
     if place == 0:
         return float(curve.index[0])

@@ -47,6 +47,8 @@ def test_labels_needed_reads_the_curve():
     for labels, curve in needed.items():
         found = labels_needed(curves(a=curve), "won")
         assert found["value"] == pytest.approx(labels) and found["seeds"] == 1
+    of_the_gain = labels_needed(curves(a={100: 0.5, 1000: 0.9, 10_000: 1.0}), "won", start=0.5)
+    assert of_the_gain["value"] == pytest.approx(10**3.5), "nine tenths of what is gained over 0.5: 0.95"
 
 
 def test_labels_needed_is_a_mean_over_the_seeds_that_have_every_budget():

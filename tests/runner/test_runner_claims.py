@@ -41,6 +41,16 @@ def test_the_interval_counts_where_it_is_asked_for():
     assert holds(claim(at_least=0.5), a=measure(0.6, 0.49, 0.7))
 
 
+def test_a_number_that_holds_is_sure_if_its_interval_does():
+    bound, ordered = claim(at_least=0.5), order("a > b")
+    assert claims.judge(bound, {"a": measure(0.6, 0.51, 0.7)})["sure"] is True
+    row = claims.judge(bound, {"a": measure(0.6, 0.49, 0.7)})
+    assert row["sure"] is False and claims_table.cells(row)[3] == "holds, not surely"
+    assert claims.judge(bound, {"a": measure(0.4, 0.3, 0.6)})["sure"] is None, "it does not hold"
+    apart = claims.judge(ordered, {"a": measure(0.6, 0.55, 0.65), "b": measure(0.4, 0.35, 0.45)})
+    assert apart["holds"] and apart["sure"] is None, "an order asks for the interval anyway"
+
+
 def test_near_the_published_number():
     near = claim(test="margin", at_least=None, within=0.03, published=0.967)
     assert holds(near, a=measure(0.94)) and not holds(near, a=measure(0.93)) and not holds(near, a=measure(0.999))
