@@ -32,9 +32,9 @@ def cells(row: dict) -> list[str]:
     measured = shown(row["measured"], row["unit"])
     if isinstance(row["low"], float) and isinstance(row["high"], float):
         measured += f" ({shown(row['low'], row['unit'])} to {shown(row['high'], row['unit'])})"
-    holds = {True: "holds", False: "does not hold", None: "not measured"}[row["holds"]] + ", not surely" * (
-        row["sure"] is False
-    )
+    holds = {True: "holds", False: "does not hold", None: "not measured"}[row["holds"]]
+    if row["holds"]:
+        holds = "not contradicted" if not row["enough"] else "holds" + ", not surely" * (row["sure"] is False)
     agrees = {True: " agrees", False: " DISAGREES", None: ""}[row["agrees"]]
     run = shown(row["run"], row["unit"]) + agrees
     status = row["status"].replace("_", " ") + (" – LEFT" if row["left"] else "")
@@ -72,8 +72,9 @@ def as_markdown(rows: list[dict], profile: str) -> str:
         f"# Published and measured, profile `{profile}`\n",
         "*Emergent*: it came out of training. *Built in*: a simulated labeler, or the world, was coded so.",
         "A claim *holds* where the measured number keeps what its *test* asks for; *not surely* where its 95% interval",
-        "reaches over what is asked. *Measured*: by the recorded sweep, where there is one. *This run*: by the run's",
-        "own, shorter training; it has to agree in direction.\n",
+        "reaches over what is asked, *not contradicted* where it has too few seeds or contexts to hold. *Measured*: by",
+        "the recorded sweep, where there is one. *This run*: by the run's own, shorter training; it has to agree in",
+        "direction where the recorded status is *reproduced*.\n",
         "| " + " | ".join(head) + " |",
         "|" + " --- |" * len(head),
     ]

@@ -69,8 +69,10 @@ def claims_part(root: Path) -> str:
         cells, why = claims_table.cells(row), f" *({row['reason']})*" if row["reason"] else ""
         body.append([row["quote"] + why, *(cells[place] for place in places)])
     count = {answer: sum(row["holds"] is answer for row in rows.values()) for answer in (True, False, None)}
+    few = sum(row["holds"] is True and not row["enough"] for row in rows.values())
     said = f"All {len(rows)} claims stand in [figures/claims.md](figures/claims.md). Holding in the figures of this "
-    said += f"copy: {count[True]}; not holding: {count[False]}; not measured: {count[None]}."
+    said += f"copy: {count[True] - few}; not contradicted, with too few seeds or contexts to hold: {few}; not holding: "
+    said += f"{count[False]}; not measured: {count[None]}."
     return table(["claim", *COLUMNS], body) + "\n\n" + said
 
 
@@ -141,9 +143,12 @@ def speed_part(root: Path) -> str:
         body = [[row["size"], WORK[row["what"]], f"{row['ours']:,.1f} {row['unit']}",
                  f"{row['peers']:,.1f}", f"{row['ratio']:.2f} ({row['lowest']:.2f} to {row['highest']:.2f})",
                  str(row["turns"]), f"{row['share_of_floor']['all']:.0%}"] for row in rows]  # fmt: skip
+        versions = machine["versions"]["peers"].items()
+        peers = ", ".join(f"{name} {version}" for name, version in versions if name != "torch")
         return table(head, body) + (
             f"\n\nBoth sides in turns on {machine['cpu']}, {machine['threads']} threads, {work['dtype']}, vocabulary "
-            f"of {work['vocabulary']:,}; the floor is arithmetic at the measured matrix rate and nothing else."
+            f"of {work['vocabulary']:,}; the peers are {peers}; the floor is arithmetic at the measured matrix "
+            "rate and nothing else."
         )
 
     return said_of(path, words, "make it with `make bench`")

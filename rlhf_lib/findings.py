@@ -81,7 +81,7 @@ def _made(runs: list) -> list[pd.DataFrame]:
 def recorded() -> pd.DataFrame | None:
     """The recorded sweep's sample rows with references and lead-3, or None (and a sentence) where there are none."""
     if not RECORDED.is_file():
-        print("There are no recorded summaries yet; `make reproduce SWEEPS=1 SEEDS=3` makes them.")
+        print("There are no recorded summaries yet; `make reproduce SWEEPS=1 SEEDS=3` and `make figures` make them.")
         return None
     rows = baselines.with_baselines(read_samples(RECORDED))
     return rows.sort_values(["task", "query_id"], kind="stable", ignore_index=True)

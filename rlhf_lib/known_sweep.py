@@ -122,7 +122,9 @@ class Sweep(NamedTuple):
 def open_sweep(folder: Path = RECORDED) -> Sweep:
     """What `record` wrote; KitError if it is not there."""
     if not (folder / "known_sweep.json").is_file():
-        raise KitError(f"No sweep is recorded in {folder}: make it with `make reproduce SWEEPS=1 SEEDS=3 ONLY=05`.")
+        raise KitError(
+            f"No sweep is recorded in {folder}: make it with `make reproduce SWEEPS=1 SEEDS=3` and `make figures`."
+        )
     rows = pd.read_json(folder / "known_sweep.json")
     return Sweep(rows, *(pd.read_parquet(folder / f"known_{name}.parquet") for name in Sweep._fields[1:]))
 

@@ -255,7 +255,10 @@ class Policy(nn.Module):
 
     @classmethod
     def load(cls, folder: str | Path, dtype=torch.float32, device: str = "cpu", autocast=None) -> tuple[Policy, object]:
-        """Open what `save` wrote (or any causal LM: the value head is then zero). Returns (policy, tokenizer)."""
+        """Open what `save` wrote (or any causal LM: the value head is then zero). Returns (policy, tokenizer).
+
+        Raises KitError for a damaged value head, and as `load_lm`.
+        """
         lm, tokenizer = load_lm(folder, dtype, device)
         policy = cls(lm, autocast)
         file = Path(folder) / VALUE_HEAD_FILE

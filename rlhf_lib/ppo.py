@@ -73,7 +73,10 @@ class Rollout:
 def make_rollout(
     policy: Policy, reference: Policy, score_fn: ScoreFn, queries: QueryStream, cfg: PPOConfig, generator
 ) -> tuple[Rollout, float]:
-    """Six steps from queries to a scored batch. Returns it and the seconds that sampling took."""
+    """Six steps from queries to a scored batch. Returns it and the seconds that sampling took.
+
+    Raises KitError for scores that are not one finite number for each episode.
+    """
     task, text = queries.task, queries.task.text
     query_ids, query_mask = (t.to(policy.device) for t in queries.next(cfg.batch))
     context_ids, context_mask = task.context(query_ids, query_mask)

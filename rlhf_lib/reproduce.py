@@ -20,7 +20,6 @@ from rlhf_lib.parameters import named_values
 from rlhf_lib.profiles import get_profile
 
 PROFILES = ("smoke", "tiny", "gpt2", "gpt2-large")
-# What the runner sets by itself, in notebooks that declare a parameter of that name.
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -286,11 +285,15 @@ def main(argv: list[str]) -> int:
 
 
 def figures_main(argv: list[str]) -> int:
-    """`figures [--run ID]`: copy a complete run's figures, with the numbers behind them, to `figures/`."""
+    """`figures [--run ID]`: copy a complete run's figures, with the numbers behind them, to `figures/`.
+
+    What its sweep recorded, if it made one, goes to `data/recorded/`.
+    """
     parser = argparse.ArgumentParser(prog="rlhf_lib figures", description=figures_main.__doc__)
     parser.add_argument("--run", metavar="ID", help="that run (default: the newest complete one of the profile)")
     parser.add_argument("--profile", default="tiny", help="default: tiny, whose figures are the committed ones")
     parser.add_argument("--to", type=Path, default=manifest.ROOT / "figures", help=argparse.SUPPRESS)
+    parser.add_argument("--recorded", type=Path, default=manifest.ROOT / "data" / "recorded", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     complete = [run for run in known_runs() if run[1].get("status") == "complete"]
     plain = {"profile": options.profile, "model": None, "corpus": None}  # nobody's own model or corpus
@@ -303,10 +306,19 @@ def figures_main(argv: list[str]) -> int:
         which = f"complete run '{options.run}'" if options.run else f"complete run of the profile {options.profile}"
         raise KitError(f"There is no {which} in {manifest.runs_folder()}; `make reproduce` makes one.")
     run_dir, record = chosen[-1]
-    files = sorted(path for path in (run_dir / "figures").iterdir() if path.is_file() and path.name[0] != ".")
-    options.to.mkdir(parents=True, exist_ok=True)
-    for path in files:
-        shutil.copyfile(path, options.to / path.name)
+    print(f"{copy_files(run_dir / 'figures', options.to)} files of the run {run_dir.name} copied to {options.to}.")
     manifest.write_json(options.to / "run.json", record)
-    print(f"{len(files)} files of the run {run_dir.name} copied to {options.to}.")
+    if all(record.get("parameters", {}).get(name) is None for name in ("model", "corpus")):  # nobody's own
+        swept = [run_dir / "samples" / name for name in ("recorded", "known_sweep")]
+        if count := sum(copy_files(folder, options.recorded) for folder in swept if folder.is_dir()):
+            print(f"{count} files of its sweep copied to {options.recorded}.")
     return 0
+
+
+def copy_files(folder: Path, to: Path) -> int:
+    """Copy the files of a folder, hidden ones and subfolders left out, into another; how many there were."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
+    to.mkdir(parents=True, exist_ok=True)
+    for path in files:
+        shutil.copyfile(path, to / path.name)
+    return len(files)

@@ -92,7 +92,7 @@ class RewardModel(nn.Module):
 
         base_config: the language model's config. The gain goes into the head's weight; the constant goes into the
         bias of the final layer norm (solving w . delta = constant), or, where that norm has none (RMSNorm), into
-        `config.reward_bias`, which our `load` adds.
+        `config.reward_bias`, which our `load` adds. Raises KitError for a model that has no such head.
         """
         config = copy.deepcopy(base_config)
         config.num_labels, config.pad_token_id = 1, tokenizer.pad_token_id
@@ -192,7 +192,7 @@ def normalise(
     """Set gain and bias so that raw, untruncated samples of the *reference* score mean 0, std 1 (detail 9).
 
     Responses come from the frozen reference at the task's temperature, with prefix and suffix; the standard deviation
-    is the population's. No truncation and no penalty in this step.
+    is the population's. No truncation and no penalty in this step. Raises KitError where all samples score the same.
     """
     task, n = stream.task, cfg.normalize_samples
     query_ids, query_mask = stream.next(n)

@@ -114,7 +114,10 @@ class Setting:
         return self.start if self.start.autocast is None else self.start.frozen_copy().to(self.start.autocast)
 
     def train(self, name: str, score: Callable, callbacks: Sequence = ()) -> Policy:
-        """A whole training from the start, kept in folder/``name``; goes on from its checkpoint if it was stopped."""
+        """A whole training from the start, kept in folder/``name``; goes on from its checkpoint if it was stopped.
+
+        Raises Waiting where a callback waits for labels, KitError where one stops it for another reason.
+        """
         folder = self.folder / name
         if not (folder / "policy").is_dir():
             saved = checkpoint.load(folder / "checkpoint")

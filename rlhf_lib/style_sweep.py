@@ -131,7 +131,9 @@ def recorded(name: str) -> pd.DataFrame:
     for path, read in ((RECORDED / f"{name}.json", pd.read_json), (RECORDED / f"{name}.parquet", pd.read_parquet)):
         if path.is_file():
             return read(path)
-    raise KitError(f"No recorded '{name}' in {RECORDED}: make it with `make reproduce SWEEPS=1 SEEDS=3`.")
+    raise KitError(
+        f"No recorded '{name}' in {RECORDED}: make it with `make reproduce SWEEPS=1 SEEDS=3` and `make figures`."
+    )
 
 
 def published_frame(tasks=TASKS) -> pd.DataFrame:

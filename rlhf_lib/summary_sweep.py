@@ -164,7 +164,9 @@ def recorded(name: str, folder: Path = RECORDED) -> pd.DataFrame:
     """A recorded frame: ``summary_samples``, ``summary_curves`` or ``summary_collections``; KitError if missing."""
     path = folder / f"{name}.parquet"
     if not path.is_file():
-        raise KitError(f"No recorded '{name}' in {folder}: make it with `make reproduce SWEEPS=1 SEEDS=3`.")
+        raise KitError(
+            f"No recorded '{name}' in {folder}: make it with `make reproduce SWEEPS=1 SEEDS=3` and `make figures`."
+        )
     return pd.read_parquet(path)
 
 

@@ -40,7 +40,11 @@ FIELDS = (
     Field("ref_logprob", "log ρ", "log-probability under the reference (the base), nats"),
     Field("kl", "log π − log ρ", "what this token adds to the KL of the response, nats"),
     Field("reward", "reward", "−β · (log π − log ρ), and the score at the last token; points"),
-    Field("reward_scaled", "scaled", "the reward as PPO takes it: divided by the batch's standard deviation"),
+    Field(
+        "reward_scaled",
+        "scaled",
+        "the reward as PPO takes it: (reward − mean) / standard deviation + mean, over the batch",
+    ),
     Field("value", "value", "what the value head expected before this token, scaled points"),
     Field("advantage", "advantage", "GAE of the scaled rewards and the values, scaled points"),
     Field("push", "whitened", "the advantage as the loss takes it: mean 0 and variance 1 in the batch"),

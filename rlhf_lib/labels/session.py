@@ -115,14 +115,17 @@ class LabelSession:
         return self._commit(item, {"best": item.order[side], "best_shown": side})
 
     def answer_accuracy(self, verdict: str) -> int:
-        """accuracy: is the text true to its source? "true", "false" or "cant_tell"."""
+        """accuracy: is the text true to its source? "true", "false" or "cant_tell"; KitError for anything else."""
         item = self._held("accuracy")
         if verdict not in VERDICTS:
             raise KitError(f"The verdict must be one of {', '.join(VERDICTS)}, not {verdict!r}.")
         return self._commit(item, {"verdict": verdict})
 
     def describe(self, tags: Sequence[str], text: str = "") -> int:
-        """What is wrong with it: the answer to a description item; on any other kind a note beside it."""
+        """What is wrong with it: the answer to a description item; on any other kind a note beside it.
+
+        Raises KitError for a description without tags and text.
+        """
         item = self._held()
         tags = [check_name(tag, "A tag") for tag in ([tags] if isinstance(tags, str) else tags)]
         data = {"tags": tags, "text": check_text(text, "The description")}
@@ -131,7 +134,10 @@ class LabelSession:
         return self._commit(item, data) if item.kind == "description" else self._aside("note", data)
 
     def correct(self, text: str) -> int:
-        """The sample as it should read: the answer to a correction item; on any other kind a suggestion beside it."""
+        """The sample as it should read: the answer to a correction item; on any other kind a suggestion beside it.
+
+        Raises KitError for a text that is empty or the old one.
+        """
         item = self._held()
         if check_text(text, "The correction").strip() == "" or text in item.texts:
             raise KitError("The correction is empty or changes nothing; edit the text, or skip the item.")

@@ -70,7 +70,7 @@ def samples_along_training(rows: pd.DataFrame, prompt_words: int = 10) -> str:
     lines.append("</tr></thead><tbody>")
     for episodes, look in rows.groupby("episodes", sort=True):
         first = look.iloc[0]
-        cells = [f"{episodes:.0f}", f"{first['kl']:.2f}", "–" if pd.isna(first["score"]) else f"{first['score']:+.2f}"]
+        cells = [f"{episodes:.0f}", f"{first['kl']:z.2f}", "–" if pd.isna(first["score"]) else f"{first['score']:+.2f}"]
         for row in look.to_dict("records"):
             cells.append(row["response_truncated"].strip() + (" [penalised: does not end]" if row["penalised"] else ""))
         lines.append("<tr>" + "".join(_body_cell(cell) for cell in cells) + "</tr>")

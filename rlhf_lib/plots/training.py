@@ -159,7 +159,7 @@ def strategies_by_budget(data: pd.DataFrame) -> Figure:
             axis.plot(rows["drawn_at"], rows["value"], label=run, **PUBLISHED_MARK)
         _label_axis(axis, data.loc[of_metric, "labels"])
         axis.set_ylabel(metric)
-    figure_legend(figure, axes)
+    figure_legend(figure, axes, ncols=3)
     return figure
 
 

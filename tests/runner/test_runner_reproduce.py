@@ -265,7 +265,7 @@ def a_run(name, status, started, profile="tiny", model=None):
 
 
 def test_figures_come_from_the_newest_complete_run_of_the_profile(kit, tmp_path):
-    to = tmp_path / "figures"
+    to, recorded = tmp_path / "figures", tmp_path / "recorded"
     with pytest.raises(KitError, match="no complete run of the profile tiny"):
         reproduce.figures_main(["--to", str(to)])
     a_run("old", "complete", "2026-01-01")
@@ -273,10 +273,19 @@ def test_figures_come_from_the_newest_complete_run_of_the_profile(kit, tmp_path)
     a_run("part", "partial", "2026-01-03")
     a_run("small", "complete", "2026-01-04", profile="smoke")
     a_run("novels", "complete", "2026-01-05", model="/some/model")
-    reproduce.figures_main(["--to", str(to)])
+    for name in ("new", "novels"):
+        for kind in ("recorded", "known_sweep"):
+            (manifest.runs_folder() / name / "samples" / kind).mkdir(parents=True)
+            (manifest.runs_folder() / name / "samples" / kind / f"{kind}.json").write_text(name)
+    reproduce.figures_main(["--to", str(to), "--recorded", str(recorded)])
+    assert {path.name: path.read_text() for path in recorded.iterdir()} == {
+        "recorded.json": "new",
+        "known_sweep.json": "new",
+    }
     assert (to / "plot.png").read_text() == "new" and json.loads((to / "run.json").read_text())["status"] == "complete"
-    reproduce.figures_main(["--to", str(to), "--run", "novels"])
+    reproduce.figures_main(["--to", str(to), "--recorded", str(recorded), "--run", "novels"])
     assert (to / "plot.png").read_text() == "novels"
+    assert (recorded / "recorded.json").read_text() == "new", "a sweep with somebody's own model is not recorded"
     with pytest.raises(KitError, match="no complete run 'part'"):
         reproduce.figures_main(["--to", str(to), "--run", "part"])
 
