@@ -202,11 +202,13 @@ def test_rates_stand_there_once_they_are_measured(tmp_path):
            "lowest": 1.9, "highest": 2.1, "turns": 7, "share_of_floor": {"sample": 0.1, "all": 0.5}}  # fmt: skip
     alone = {key: row[key] for key in ("size", "what", "unit", "ours", "share_of_floor")}  # without a peer
     work = {"vocabulary": 3072, "dtype": "float16"}
-    found = {"machine": {"cpu": "a chip", "threads": 2}, "work": work, "compared": [row, alone]}
+    machine = {"cpu": "a chip", "threads": 2, "versions": {"peers": {"torch": "2.0", "trl": "0.11.4"}}}
+    found = {"machine": machine, "work": work, "compared": [row, alone]}
     (tmp_path / "figures/bench.json").write_text(json.dumps(found))
     part = docs.speed_part(tmp_path).splitlines()
     wanted = "| 4x128 | PPO (TRL's PPOTrainer) | 1,234.6 episodes a second | 617.3 | 2.00 (1.90 to 2.10) | 7 | 50% |"
     assert part[2] == wanted and len(part) == 5 and "in turns on a chip, 2 threads, float16" in part[4]
+    assert "the peers are trl 0.11.4;" in part[-1]
     (tmp_path / "figures/bench.json").write_text("{}")
     with pytest.raises(KitError, match="make bench"):
         docs.speed_part(tmp_path)
