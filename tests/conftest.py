@@ -79,14 +79,6 @@ def pytest_configure(config):
     config.soak_rows = {}
 
 
-EARLY = ("notebooks/06", "tests/analysis/", "tests/browser/", "notebooks/07")
-
-
-def pytest_collection_modifyitems(items):
-    """Notebooks whose trainings others take over go early, 07 when 06 is done: at the end, two cores would wait."""
-    items.sort(key=lambda item: next((i for i, name in enumerate(EARLY) if item.nodeid.startswith(name)), len(EARLY)))
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
