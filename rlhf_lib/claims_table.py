@@ -27,20 +27,26 @@ def asked(claim) -> str:
     return said + ", with its interval" * claim.interval
 
 
+def now(row: dict) -> str:
+    """Whether a claim holds in these figures, in words."""
+    if not row["holds"]:
+        return "not measured" if row["holds"] is None else "does not hold"
+    if not row["enough"]:
+        return "not contradicted"
+    return "holds, not surely" if row["sure"] is False else "holds"
+
+
 def cells(row: dict) -> list[str]:
     """The table's columns for one claim."""
     measured = shown(row["measured"], row["unit"])
     if isinstance(row["low"], float) and isinstance(row["high"], float):
         measured += f" ({shown(row['low'], row['unit'])} to {shown(row['high'], row['unit'])})"
-    holds = {True: "holds", False: "does not hold", None: "not measured"}[row["holds"]]
-    if row["holds"]:
-        holds = "not contradicted" if not row["enough"] else "holds" + ", not surely" * (row["sure"] is False)
     agrees = {True: " agrees", False: " DISAGREES", None: ""}[row["agrees"]]
     run = shown(row["run"], row["unit"]) + agrees
     status = row["status"].replace("_", " ") + (" – LEFT" if row["left"] else "")
     behind = "" if row["seeds"] is None else f"{row['seeds']}, {row['labelers']}"
     kind, test = row["kind"].replace("_", " "), ": ".join(filter(None, (row["test"], row["asked"])))
-    return [row["id"], shown(row["published"], row["unit"]), measured, holds, run, test, kind, status, behind]
+    return [row["id"], shown(row["published"], row["unit"]), measured, now(row), run, test, kind, status, behind]
 
 
 HEADINGS = [

@@ -7,6 +7,7 @@ A test holds the committed pages against what this module would write.
 import argparse
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,11 +69,11 @@ def claims_part(root: Path) -> str:
     for row in shown:
         cells, why = claims_table.cells(row), f" *({row['reason']})*" if row["reason"] else ""
         body.append([row["quote"] + why, *(cells[place] for place in places)])
-    count = {answer: sum(row["holds"] is answer for row in rows.values()) for answer in (True, False, None)}
-    few = sum(row["holds"] is True and not row["enough"] for row in rows.values())
+    count = Counter(map(claims_table.now, rows.values()))
     said = f"All {len(rows)} claims stand in [figures/claims.md](figures/claims.md). Holding in the figures of this "
-    said += f"copy: {count[True] - few}; not contradicted, with too few seeds or contexts to hold: {few}; not holding: "
-    said += f"{count[False]}; not measured: {count[None]}."
+    said += f"copy: {count['holds'] + count['holds, not surely']}, {count['holds, not surely']} of them not surely; "
+    said += f"not contradicted, with too few seeds or contexts to hold: {count['not contradicted']}; "
+    said += f"not holding: {count['does not hold']}; not measured: {count['not measured']}."
     return table(["claim", *COLUMNS], body) + "\n\n" + said
 
 

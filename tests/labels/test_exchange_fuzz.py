@@ -134,7 +134,7 @@ def fuzzed(n: int):
     return settings(max_examples=n, suppress_health_check=list(HealthCheck), database=None)
 
 
-@pytest.mark.parametrize("n", [pytest.param(6_000, marks=pytest.mark.soak), 300])
+@pytest.mark.parametrize("n", [pytest.param(6_000, marks=pytest.mark.soak), 600])
 def test_bad_rows_are_refused_by_name_and_good_ones_kept_only_if_asked_for(tmp_path, n, record_property):
     store, path, seen = LabelStore(tmp_path / "labels.sqlite"), tmp_path / "rows.json", [0]
 

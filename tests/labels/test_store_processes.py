@@ -70,7 +70,7 @@ def check_store(store: LabelStore, told: dict[str, dict[int, tuple[str, int]]], 
     return len(lost), doubled
 
 
-@pytest.mark.parametrize("labels", [pytest.param(1000, marks=pytest.mark.soak), 60])
+@pytest.mark.parametrize("labels", [pytest.param(1000, marks=pytest.mark.soak), 100])
 def test_eight_processes_lose_and_double_nothing(url, comparisons, labels, record_property):
     store = LabelStore(url)
     total = LABELERS * labels

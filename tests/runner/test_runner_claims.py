@@ -47,6 +47,8 @@ def test_a_number_that_holds_is_sure_if_its_interval_does():
     row = claims.judge(bound, {"a": measure(0.6, 0.49, 0.7)})
     assert row["sure"] is False and claims_table.cells(row)[3] == "holds, not surely"
     assert claims.judge(bound, {"a": measure(0.4, 0.3, 0.6)})["sure"] is None, "it does not hold"
+    row = claims.judge(claim(at_least=0.5, seeds=3), {"a": measure(0.6, 0.51, 0.7, seeds=1)})
+    assert row["holds"] and claims_table.cells(row)[3] == "not contradicted", "one seed of the three that are asked"
     apart = claims.judge(ordered, {"a": measure(0.6, 0.55, 0.65), "b": measure(0.4, 0.35, 0.45)})
     assert apart["holds"] and apart["sure"] is None, "an order asks for the interval anyway"
 
