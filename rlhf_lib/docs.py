@@ -131,6 +131,12 @@ WORK = {  # rows of bench.json: what, and the peer's
 }
 
 
+def work_of(row: dict) -> str:
+    """A row of bench.json in words, with both sides' micro-batches where they were chosen."""
+    micro = row.get("micro_batch")
+    return WORK[row["what"]] + (f", micro-batches of {micro['ours']} beside {micro['peers']}" if micro else "")
+
+
 def speed_part(root: Path) -> str:
     """The kit's rates beside its peers', where `make bench` has been run. Raises KitError if its file is damaged."""
     path = root / "figures" / "bench.json"
@@ -141,15 +147,15 @@ def speed_part(root: Path) -> str:
         machine, work, rows = found["machine"], found["work"], [row for row in found["compared"] if "ratio" in row]
         head = ["model (layers x width)", "work", "the kit", "the peer", "times as fast (range)", "turns",
                 "share of the floor"]  # fmt: skip
-        body = [[row["size"], WORK[row["what"]], f"{row['ours']:,.1f} {row['unit']}",
+        body = [[row["size"], work_of(row), f"{row['ours']:,.1f} {row['unit']}",
                  f"{row['peers']:,.1f}", f"{row['ratio']:.2f} ({row['lowest']:.2f} to {row['highest']:.2f})",
                  str(row["turns"]), f"{row['share_of_floor']['all']:.0%}"] for row in rows]  # fmt: skip
         versions = machine["versions"]["peers"].items()
         peers = ", ".join(f"{name} {version}" for name, version in versions if name != "torch")
         return table(head, body) + (
             f"\n\nBoth sides in turns on {machine['cpu']}, {machine['threads']} threads, {work['dtype']}, vocabulary "
-            f"of {work['vocabulary']:,}; the peers are {peers}; the floor is arithmetic at the measured matrix "
-            "rate and nothing else."
+            f"of {work['vocabulary']:,}; PPO at each side's best micro-batch; the peers are {peers}; "
+            "the floor is arithmetic at the measured matrix rate and nothing else."
         )
 
     return said_of(path, words, "make it with `make bench`")

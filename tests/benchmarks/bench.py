@@ -1,7 +1,8 @@
 """`make bench`: the kit beside its peers on this machine, phase by phase, and its growth. Writes figures/bench.*.
 
 Both sides run in processes of their own with the same weights, tokens, lengths, epochs, dtype and threads, in turns,
-so that whatever else the machine does meets both. A ratio is the median over turns of peer's time over ours.
+so that whatever else the machine does meets both. A ratio is the median over turns of peer's time over ours. PPO is
+timed at several sizes of micro-batch, which changes no result, and each side is judged by its own best.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import draw
 import floors
 import others
 import torch
-from work import BATCH, COMPARISONS, EPOCHS, FOUR, MICRO, QUERY, RESPONSE, TEMPERATURE, VOCAB, Side
+from work import BATCH, COMPARISONS, EPOCHS, FOUR, MICRO, MICROS, QUERY, RESPONSE, TEMPERATURE, VOCAB, Side
 
 from rlhf_lib import manifest
 
@@ -47,30 +48,53 @@ def peers_python(where: Path) -> Path:
     return python
 
 
-def in_turns(sides: dict[str, Side], what: str, rounds: int, **arguments) -> dict[str, list[dict[str, float]]]:
-    """Seconds of each side, `rounds` times in turns after one run of each that is not counted."""
-    taken = {name: [] for name in sides}
+def in_turns(sides: dict[str, Side], what: str, rounds: int, ways: list[dict]) -> dict[str, list[list[dict]]]:
+    """Seconds of each side in each way (arguments of the work), a list for each: `rounds` times in turns after one run
+    that is not counted."""
+    taken = {name: [[] for _ in ways] for name in sides}
     for turn in range(rounds + 1):
-        for name, side in sides.items():
-            answer = side.do(what, **arguments)
-            if turn:
-                taken[name].append(answer)
+        for at, way in enumerate(ways):
+            for name, side in sides.items():
+                answer = side.do(what, **way)
+                if turn:
+                    taken[name][at].append(answer)
     return taken
+
+
+def median_seconds(answers: list[dict[str, float]]) -> float:
+    """Of the whole work, over the turns."""
+    return statistics.median(answer["all"] for answer in answers)
+
+
+def ratios(taken: dict[str, list[dict[str, float]]]) -> dict[str, float]:
+    """The peer's time over ours, turn by turn: median, lowest and highest."""
+    each = [theirs["all"] / mine["all"] for mine, theirs in zip(taken["ours"], taken["peers"], strict=True)]
+    return {"ratio": statistics.median(each), "lowest": min(each), "highest": max(each)}
 
 
 def compared(sides: dict[str, Side], what: str, size: str, rounds: int) -> dict:
     """One kind of work at one model size: rates of both sides, ratio with spread, our phases' seconds."""
-    shape = {} if what == "fit" else {"batch": BATCH, "length": RESPONSE}
-    taken = in_turns(sides, what, rounds, size=size, **shape)
+    shape = {"size": size} if what == "fit" else {"size": size, "batch": BATCH, "length": RESPONSE}
+    ways = [shape | {"micro": micro} for micro in MICROS] if what == "phases" else [shape]
+    every = in_turns(sides, what, rounds, ways)
+    best = {name: min(range(len(ways)), key=lambda at: median_seconds(each[at])) for name, each in every.items()}
+    taken = {name: every[name][at] for name, at in best.items()}
     unit, count = UNITS[what]
     amount = count(BATCH, RESPONSE)
     row = {"what": what, "size": size, "unit": f"{unit} a second", "turns": rounds}
     for name, answers in taken.items():
-        row[name] = amount / statistics.median(a["all"] for a in answers)
+        row[name] = amount / median_seconds(answers)
         row[f"{name}_seconds"] = {k: statistics.median(a[k] for a in answers) for k in answers[0]}
     if "peers" in taken:
-        ratios = [theirs["all"] / mine["all"] for mine, theirs in zip(taken["ours"], taken["peers"], strict=True)]
-        row |= {"ratio": statistics.median(ratios), "lowest": min(ratios), "highest": max(ratios)}
+        row |= ratios(taken)
+    if what == "phases":
+        row["micro_batch"] = {name: MICROS[at] for name, at in best.items()}
+        row["by_micro_batch"] = [
+            {"micro_batch": micro}
+            | {name: amount / median_seconds(each[at]) for name, each in every.items()}
+            | (ratios({name: each[at] for name, each in every.items()}) if "peers" in every else {})
+            for at, micro in enumerate(MICROS)
+        ]
     return row
 
 
@@ -161,8 +185,8 @@ def main() -> None:
             "machine": {"cpu": cpu_name(), "threads": options.threads, "quick": options.quick, "load_at_start": load,
                         "versions": {name: side.do("versions") for name, side in sides.items()}},
             "work": {"vocabulary": VOCAB, "query": QUERY, "response": RESPONSE, "batch": BATCH, "epochs": EPOCHS,
-                     "micro_batch": MICRO, "comparisons": COMPARISONS, "responses_to_a_query": FOUR,
-                     "temperature": TEMPERATURE, "dtype": "float32"},
+                     "micro_batch": MICRO, "micro_batches_of_ppo": MICROS, "comparisons": COMPARISONS,
+                     "responses_to_a_query": FOUR, "temperature": TEMPERATURE, "dtype": "float32"},
             "floors": {}, "log_probability_gap": {},
         }  # fmt: skip
         few = 100 if options.quick else 1_000

@@ -40,9 +40,9 @@ class Bench:
         queries = Queries(ids, torch.ones_like(ids, dtype=torch.bool), list(range(batch)))
         return QueryStream(queries, Task("sentiment", text, self.tokenizer))
 
-    def phases(self, batch: int, length: int) -> dict[str, float]:
+    def phases(self, batch: int, length: int, micro: int = MICRO) -> dict[str, float]:
         """Seconds of one PPO update of `batch` episodes, and of its phases; the reward model scores them."""
-        cfg = PPOConfig(batch, batch, 1e-5, 0.1, epochs=EPOCHS, micro_batch=MICRO)
+        cfg = PPOConfig(batch, batch, 1e-5, 0.1, epochs=EPOCHS, micro_batch=micro)
         stream, generator, seconds = self.stream(batch, length), self.generator, {}
         state = TrainState(
             self.policy, self.adam, generator, settings(cfg), total=1, extra={"kl_coef": 0.1, "adam_steps": 0}

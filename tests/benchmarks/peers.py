@@ -39,25 +39,25 @@ class Peers:
         self.tokenizer = PreTrainedTokenizerFast(tokenizer_file=file, eos_token="<|endoftext|>")
         self.tokenizer.pad_token = self.tokenizer.eos_token
         self.lm = AutoModelForCausalLM.from_pretrained(self.folder, torch_dtype=torch.float32).eval()
-        self.trainers: dict[int, PPOTrainer] = {}
+        self.trainers: dict[tuple[int, int], PPOTrainer] = {}
 
     def classifier(self):
         return AutoModelForSequenceClassification.from_pretrained(
             self.folder, num_labels=1, pad_token_id=0, torch_dtype=torch.float32
         )
 
-    def trainer(self, batch: int) -> PPOTrainer:
-        """TRL with the kit's micro-batches: as many episodes a forward pass, one gradient step an epoch."""
-        if batch not in self.trainers:
+    def trainer(self, batch: int, micro: int) -> PPOTrainer:
+        """TRL with `micro` episodes a forward pass, and one gradient step an epoch as the kit."""
+        if (batch, micro) not in self.trainers:
             config = PPOConfig(
-                batch_size=batch, mini_batch_size=MICRO, gradient_accumulation_steps=batch // MICRO,
+                batch_size=batch, mini_batch_size=micro, gradient_accumulation_steps=batch // micro,
                 ppo_epochs=EPOCHS, learning_rate=1e-5,
             )  # fmt: skip
             policy = AutoModelForCausalLMWithValueHead.from_pretrained(copy.deepcopy(self.lm))
             reference = AutoModelForCausalLMWithValueHead.from_pretrained(copy.deepcopy(self.lm))
-            self.trainers[batch] = PPOTrainer(config, policy, reference, self.tokenizer)
+            self.trainers[batch, micro] = PPOTrainer(config, policy, reference, self.tokenizer)
             self.reward = self.classifier().eval()
-        return self.trainers[batch]
+        return self.trainers[batch, micro]
 
     def generate(self, lm, batch: int, length: int, each: int = 1) -> torch.Tensor:
         """Sampled responses, [batch, length], `each` to a query."""
@@ -70,9 +70,9 @@ class Peers:
             )  # fmt: skip
         return out[:, QUERY:]
 
-    def phases(self, batch: int, length: int) -> dict[str, float]:
+    def phases(self, batch: int, length: int, micro: int = MICRO) -> dict[str, float]:
         """Seconds of one PPO update of `batch` episodes: sampling, scoring by a reward model, and PPOTrainer.step."""
-        trainer, seconds, made = self.trainer(batch), {}, []
+        trainer, seconds, made = self.trainer(batch, micro), {}, []
         lm = trainer.model.pretrained_model
         seconds["sample"] = timed(lambda: made.append(self.generate(lm, batch, length)))
         queries = torch.tensor(token_rows(batch, QUERY, 1))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 VOCAB, QUERY, RESPONSE = 3072, 64, 24  # the embedded world's vocabulary; tokens of a query and of a response
 BATCH, EPOCHS, MICRO = 64, 4, 16  # episodes an update, passes over them, episodes a forward pass
+MICROS = (16, 32)  # of PPO, where both sides are timed at each and judged by their own best; 8 and 64 are slower
 FOUR = 4  # responses to a query that people choose from
 COMPARISONS = 32  # four-way labels a gradient step of the reward model: 128 sequences, 64 of TRL's pairs
 TEMPERATURE = 0.7

@@ -199,14 +199,16 @@ def test_rates_stand_there_once_they_are_measured(tmp_path):
     assert "once `make bench`" in docs.speed_part(tmp_path)
     row = {"size": "4x128", "what": "phases", "unit": "episodes a second",
            "ours": 1234.56, "peers": 617.28, "ratio": 2.0,
-           "lowest": 1.9, "highest": 2.1, "turns": 7, "share_of_floor": {"sample": 0.1, "all": 0.5}}  # fmt: skip
+           "lowest": 1.9, "highest": 2.1, "turns": 7, "share_of_floor": {"sample": 0.1, "all": 0.5},
+           "micro_batch": {"ours": 32, "peers": 16}}  # fmt: skip
     alone = {key: row[key] for key in ("size", "what", "unit", "ours", "share_of_floor")}  # without a peer
     work = {"vocabulary": 3072, "dtype": "float16"}
     machine = {"cpu": "a chip", "threads": 2, "versions": {"peers": {"torch": "2.0", "trl": "0.11.4"}}}
     found = {"machine": machine, "work": work, "compared": [row, alone]}
     (tmp_path / "figures/bench.json").write_text(json.dumps(found))
     part = docs.speed_part(tmp_path).splitlines()
-    wanted = "| 4x128 | PPO (TRL's PPOTrainer) | 1,234.6 episodes a second | 617.3 | 2.00 (1.90 to 2.10) | 7 | 50% |"
+    work = "PPO (TRL's PPOTrainer), micro-batches of 32 beside 16"
+    wanted = f"| 4x128 | {work} | 1,234.6 episodes a second | 617.3 | 2.00 (1.90 to 2.10) | 7 | 50% |"
     assert part[2] == wanted and len(part) == 5 and "in turns on a chip, 2 threads, float16" in part[4]
     assert "the peers are trl 0.11.4;" in part[-1]
     (tmp_path / "figures/bench.json").write_text("{}")
