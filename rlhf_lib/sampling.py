@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
+from rlhf_lib.cpu import for_few_rows
 from rlhf_lib.states import gpt2_states, is_plain_gpt2
 
 Step = Callable[[torch.Tensor], torch.Tensor]
@@ -155,20 +156,24 @@ def start_gpt2(lm, ids: torch.Tensor, mask: torch.Tensor, length: int, repeats: 
         bias = torch.zeros(batch, 1, 1, prompt + length, dtype=keys[0].dtype, device=ids.device)
         bias[:, 0, 0, :prompt].masked_fill_(~mask.bool(), float("-inf"))
     at = {"column": prompt, "position": mask.sum(1)}
+    layers = [
+        [block, *map(for_few_rows, (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj))]
+        for block in body.h
+    ]
 
-    def attend(block, k_all: torch.Tensor, v_all: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    def attend(qkv: torch.Tensor, k_all: torch.Tensor, v_all: torch.Tensor) -> torch.Tensor:
         now = at["column"]
-        q, k, v = block.attn.c_attn(x).view(batch, 3, heads, 1, -1).unbind(1)  # [batch, heads, 1, width/heads]
+        q, k, v = qkv.contiguous().view(batch, 3, heads, 1, -1).unbind(1)  # [batch, heads, 1, width/heads]
         k_all[:, :, now : now + 1], v_all[:, :, now : now + 1] = k, v
         seen = None if bias is None else bias[..., : now + 1]
         y = F.scaled_dot_product_attention(q, k_all[:, :, : now + 1], v_all[:, :, : now + 1], attn_mask=seen)
-        return block.attn.c_proj(y.reshape(batch, -1))
+        return y.reshape(batch, -1)  # [batch, width]
 
     def step(token: torch.Tensor) -> torch.Tensor:
         x = body.wte(token) + body.wpe(at["position"])  # [batch, width]
-        for block, k_all, v_all in zip(body.h, keys, values, strict=True):
-            x = x + attend(block, k_all, v_all, block.ln_1(x))
-            x = x + block.mlp(block.ln_2(x))
+        for (block, qkv, project, widen, narrow), k_all, v_all in zip(layers, keys, values, strict=True):
+            x = x + project(attend(qkv(block.ln_1(x)), k_all, v_all))
+            x = x + narrow(block.mlp.act(widen(block.ln_2(x))))
         at["column"], at["position"] = at["column"] + 1, at["position"] + 1
         return body.ln_f(x)
 

@@ -9,7 +9,7 @@ import torch
 from core_models import VOCAB, tiny_lm, tiny_tokenizer
 from transformers import AutoModelForCausalLM
 
-from rlhf_lib import sampling
+from rlhf_lib import cpu, sampling
 from rlhf_lib.cpu import TanhGELU
 from rlhf_lib.errors import KitError
 from rlhf_lib.policy import Policy, load_lm, prepare, set_dropout
@@ -81,7 +81,11 @@ def test_value_head_starts_at_zero(policy, generator):
     assert not policy.sample(ids, mask, 4, 1.0, generator).values.any()
 
 
-def test_lean_gpt2_decoding_is_transformers_token_for_token(policy, monkeypatch):
+@pytest.mark.parametrize("large", [cpu.LARGE, 1], ids=["layers as they are", "layers turned for few rows"])
+def test_lean_gpt2_decoding_is_transformers_token_for_token(policy, monkeypatch, large):
+    monkeypatch.setattr(cpu, "LARGE", large)
+    monkeypatch.setattr(cpu, "HAS_ONEDNN", False)
+    prepare(policy.lm)
     ids, mask = prompts(True)
     lean = policy.sample(ids, mask, 16, 0.7, torch.Generator().manual_seed(5))
     monkeypatch.setattr(sampling, "is_plain_gpt2", lambda lm: False)

@@ -1,9 +1,12 @@
 """States read at a few columns against whole transformers passes; the activation against torch's."""
 
+import copy
+
 import pytest
 import torch
 from core_models import VOCAB, tiny_lm
 from torch.nn import functional as F
+from transformers.pytorch_utils import Conv1D
 
 from rlhf_lib import cpu
 from rlhf_lib.cpu import TanhGELU
@@ -114,6 +117,21 @@ def test_linear_layer_and_its_gradients_are_torchs(layout):
     for mine, theirs in zip(*found, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(cpu.linear(x, view(weight), None), x @ view(weight), atol=1e-5, rtol=1e-5)
+
+
+def test_a_layer_for_few_rows_gives_what_the_layer_gives(monkeypatch):
+    monkeypatch.setattr(cpu, "HAS_ONEDNN", False)  # as on a machine where MKL makes the products
+    generator = torch.Generator().manual_seed(5)
+    layer = cpu.QuickConv1D(18, 6)
+    layer.bias.data.normal_(generator=generator)
+    x = torch.randn(7, 6, generator=generator)
+    assert cpu.for_few_rows(layer) is layer  # too small to gain
+    monkeypatch.setattr(cpu, "LARGE", layer.weight.numel())
+    few = cpu.for_few_rows(layer)
+    assert (few is layer) != torch.backends.mkl.is_available()
+    torch.testing.assert_close(few(x), x @ layer.weight + layer.bias, atol=1e-6, rtol=1e-5)
+    for other in (copy.deepcopy(layer).bfloat16(), Conv1D(18, 6), torch.nn.Linear(6, 18)):
+        assert cpu.for_few_rows(other) is other
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
