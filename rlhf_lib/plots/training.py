@@ -142,8 +142,9 @@ def preference_by_labels(data: pd.DataFrame, noise_ceiling=None) -> Figure:
 def strategies_by_budget(data: pd.DataFrame) -> Figure:
     """What each way of collecting labels reaches with a budget: a panel a metric, a line a strategy.
 
-    Columns: `labels` (the budget), `run` ("offline", "batched", "online", …), `metric` (its panel's axis label, with
-    the unit), `value`, optional `low, high` (95%). `published` in the run's name draws open marks.
+    Columns: `labels` (the budget), `run` ("offline", "batched, recorded", "online, this run", …: a strategy keeps its
+    colour, and this run's marks are open), `metric` (its panel's axis label, with the unit), `value`, optional
+    `low, high`. `published` in the run's name draws published marks.
     """
     require_columns(data, ["labels", "run", "metric", "value"], "strategies_by_budget")
     metrics = list(dict.fromkeys(data["metric"]))
@@ -152,9 +153,12 @@ def strategies_by_budget(data: pd.DataFrame) -> Figure:
     runs = list(dict.fromkeys(data["run"]))
     steps = data["run"].map(runs.index) - (len(runs) - 1) / 2
     data = data.assign(drawn_at=data["labels"] * 1.05**steps)  # beside one another, or intervals hide intervals
+    strategies = {run: run.split(",")[0] for run in runs}
+    of_strategy = colours_for(sorted(strategies.values()))
+    colours = {run: of_strategy[strategy] for run, strategy in strategies.items()}
     for axis, metric in zip(axes[0], metrics, strict=True):
         of_metric = data["metric"] == metric
-        _run_lines(axis, data[of_metric & ~published], "drawn_at", "value")
+        _run_lines(axis, data[of_metric & ~published], "drawn_at", "value", colours)
         for run, rows in data[of_metric & published].groupby("run", sort=False):
             axis.plot(rows["drawn_at"], rows["value"], label=run, **PUBLISHED_MARK)
         _label_axis(axis, data.loc[of_metric, "labels"])
@@ -276,12 +280,16 @@ def _panels_by_task(data: pd.DataFrame):
     return new_figure(1, len(_by_task(data)), width=4.6, height=3.6)
 
 
-def _run_lines(axis, rows: pd.DataFrame, x: str, y: str) -> None:
-    """One line with 95% intervals a run; of one or two points the points alone, for nothing was measured between."""
+def _run_lines(axis, rows: pd.DataFrame, x: str, y: str, colours: dict[str, str] | None = None) -> None:
+    """One line with intervals a run; of one or two points the points alone, for nothing was measured between.
+
+    Where runs share `colours`, the marks of this run are open.
+    """
     runs = rows.assign(run=rows.get("run", "this run"))
-    colours = colours_for(runs["run"])
+    own = colours or colours_for(runs["run"])
     for run in ordered(runs["run"]):
         points = runs[runs["run"] == run].sort_values(x)
+        is_open = colours is not None and run.endswith("this run")
         axis.errorbar(
             points[x],
             points[y],
@@ -290,7 +298,8 @@ def _run_lines(axis, rows: pd.DataFrame, x: str, y: str) -> None:
             markersize=4,
             capsize=2.5,
             linewidth=1.4,
-            color=colours[run],
+            color=own[run],
+            markerfacecolor="white" if is_open else own[run],
             label=run,
         )
 
@@ -303,9 +312,9 @@ def _label_axis(axis, labels: pd.Series) -> None:
     axis.set_xlim(-0.15 * smallest if counts[0] <= 0 else counts[0] / 1.3, max(counts[-1], smallest) * 1.4)
     ticks: list[float] = []
     for count in counts:
-        if not ticks or (count >= 2 * ticks[-1] and count > 0):
+        if not ticks or (count >= 1.5 * ticks[-1] and count > 0):
             ticks.append(count)
-    axis.set_xticks(ticks, [f"{t:g}" if t < 1000 else f"{t / 1000:g}k" for t in ticks])
+    axis.set_xticks(ticks, [f"{t / 1000:g}k" if t >= 1000 and t % 100 == 0 else f"{t:,.0f}" for t in ticks])
     axis.tick_params(axis="x", labelsize=8)
     axis.minorticks_off()
     axis.set_xlabel("four-way labels (comparisons)")
