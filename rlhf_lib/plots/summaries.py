@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 
 from rlhf_lib.plots.style import (
@@ -37,8 +37,8 @@ def novelty_figure(data: pd.DataFrame) -> Figure:
 
 
 def rouge_bars(data: pd.DataFrame) -> Figure:
-    """ROUGE F1 of every model, a panel a task. Columns: `task, model, metric, score` (0 to 100), optional `low, high`,
-    `published`."""
+    """ROUGE F1 of every model, a panel a task. Columns: `task, model, metric, score` (0 to 100), optional `low, high`
+    (95%), `published`, and `recorded`: pale squares with a dark edge, before the bars."""
     require_columns(data, ["task", "model", "metric", "score"], "rouge_bars")
     tasks, colours = list(dict.fromkeys(data["task"])), colours_for(data["model"])
     metrics = list(dict.fromkeys(data["metric"]))
@@ -47,20 +47,16 @@ def rouge_bars(data: pd.DataFrame) -> Figure:
         of_task = data[data["task"] == task]
         width = 0.8 / of_task["model"].nunique()
         for model, rows, places in _beside(of_task, "metric", metrics):
-            axis.bar(
-                places,
-                rows["score"],
-                width,
-                color=colours[model],
-                label=model,
-                yerr=error_lengths(rows, "score"),
-                error_kw={"linewidth": 1, "ecolor": "#555555"},
-            )
-            _beside_dots(axis, places, rows, colours[model])
+            axis.bar(places, rows["score"], width, color=colours[model], label=model,
+                     yerr=error_lengths(rows, "score"), error_kw={"linewidth": 1, "ecolor": "#555555"})  # fmt: skip
+            _beside_dots(axis, places, rows, colours[model], _square(colours[model]))
         axis.set(title=task_title(task), xlabel="", ylabel="F1 × 100" if task == tasks[0] else "")
         axis.set_xticks(range(len(metrics)), [METRIC_TITLES.get(m, m) for m in metrics])
         axis.grid(visible=False, axis="x")
-    figure_legend(figure, axes)
+    if "recorded" in data and data["recorded"].notna().any():
+        # the squares' key is of no model, so grey; empty error bars, for these come after the bars in a legend
+        axes[0][0].errorbar([], [], fmt="s", label="recorded", **_square("#8C8C8C"))
+    figure_legend(figure, axes, ncols=8, columnspacing=1.4)  # all models and the square in one row
     return figure
 
 
@@ -287,12 +283,14 @@ def agreement_by_kind(data: pd.DataFrame) -> Figure:
     spread = error_lengths(around, "beyond_chance") if around.notna().all(axis=None) else None
     beyond.bar(places, data["beyond_chance"], 0.6, color="#0072B2", yerr=spread, capsize=3)
     lowest = min(0.0, around["low"].min()) if spread is not None else 0.0
+    lowest -= 0.05 if lowest < 0 else 0.0  # room for the cap of the lowest whisker
     for axis, title in ((raw, "two labelers agree"), (beyond, "… beyond chance")):
         axis.set_xticks(places, names)
         axis.set(title=title, xlabel="")
         axis.grid(visible=False, axis="x")
         percent_axis(axis, low=lowest)
     raw.set_ylabel("share of pairs")
+    beyond.set_ylabel("share of what chance leaves")
     raw.legend(frameon=False, loc="upper left")
     return figure
 
@@ -329,12 +327,19 @@ def _dots_by_unit(data: pd.DataFrame, unit: str, value: str, ylabel: str) -> Fig
     return figure
 
 
-def _beside_dots(axis, places: np.ndarray, rows: pd.DataFrame, colour: str) -> None:
-    """What a dot is held against, at its own place: the recorded sweep and the published number."""
+def _beside_dots(axis, places: np.ndarray, rows: pd.DataFrame, colour: str, square: dict | None = None) -> None:
+    """What a dot is held against, at its own place: the recorded sweep (`square`: how it looks) and the published."""
     if "recorded" in rows and rows["recorded"].notna().any():
-        axis.plot(places, rows["recorded"], "s", color=colour, alpha=0.35, markersize=9, zorder=1, label="recorded")
+        pale = {"color": colour, "alpha": 0.35, "markersize": 9, "zorder": 1, "label": "recorded"}
+        axis.plot(places, rows["recorded"], "s", **(square or pale))
     if "published" in rows and rows["published"].notna().any():
         axis.plot(places, rows["published"], label="published", **PUBLISHED_MARK)
+
+
+def _square(colour: str) -> dict:
+    """A pale square with a dark edge before a bar of this colour, where one without could not be seen."""
+    pale = tuple(0.35 * part + 0.65 for part in to_rgb(colour))
+    return {"markersize": 7, "markerfacecolor": pale, "markeredgecolor": "#222222", "markeredgewidth": 1.2, "zorder": 3}
 
 
 def _beside(data: pd.DataFrame, unit: str, units: list) -> Iterator[tuple[str, pd.DataFrame, np.ndarray]]:
