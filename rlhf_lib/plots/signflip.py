@@ -1,4 +1,4 @@
-"""Figures of the sign flip and of the monitors: likelihood against score, the probe's effect, the casebook's curves."""
+"""Figures of the sign flip and the monitors: likelihood against score, the probe's effect, sick runs' curves."""
 
 from __future__ import annotations
 
@@ -75,5 +75,23 @@ def casebook_curves(data: pd.DataFrame, columns: int = 3) -> Figure:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no update 2.5
     for axis in axes.flat[len(cases) :]:
         axis.set_visible(False)
+    figure_legend(figure, axes)
+    return figure
+
+
+def collapse_curves(data: pd.DataFrame) -> Figure:
+    """The same training, as it was and changed: a panel a quantity, a line a training, logarithmic upwards.
+
+    Columns: `step, value, panel` (its name with the unit), `run` (what was changed; one colour each), `seed`. What is
+    not above 0 has no place on such an axis and is left out.
+    """
+    require_columns(data, ["step", "value", "panel", "run", "seed"], "collapse_curves")
+    panels, colours = list(dict.fromkeys(data["panel"])), colours_for(data["run"])
+    figure, axes = new_figure(1, len(panels), width=3.2, height=3.0)
+    for axis, panel in zip(axes[0], panels, strict=True):
+        inside = data[(data["panel"] == panel) & (data["value"] > 0)]
+        for (run, _), rows in inside.groupby(["run", "seed"], sort=False):
+            axis.plot(rows["step"], rows["value"], linewidth=1.2, color=colours[run], label=run)
+        axis.set(title=panel, xlabel="update", yscale="log")
     figure_legend(figure, axes)
     return figure

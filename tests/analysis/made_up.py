@@ -246,3 +246,9 @@ def casebook():
     rows = [(case, "a number", step, step * (kind == "sick"), 2.5, kind, seed) for case in ("one", "two")
             for kind in ("healthy", "sick") for seed in (1, 2) for step in range(1, 6)]  # fmt: skip
     return pd.DataFrame(rows, columns=["case", "label", "step", "value", "bound", "kind", "seed"])
+
+
+def collapse():
+    rows = [(step, factor * step - 1, panel, run, seed) for panel in ("KL (nats)", "β") for run, factor in
+            (("as it was", 9), ("changed", 1)) for seed in (1, 2) for step in range(1, 6)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["step", "value", "panel", "run", "seed"])

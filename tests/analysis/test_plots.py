@@ -25,6 +25,7 @@ FIGURES = {
     "likelihood_against_score": lambda: plots.likelihood_against_score(*made_up.likelihood()),
     "probe_effect": lambda: plots.probe_effect(made_up.effects(), 0.1, "sign_lost"),
     "casebook_curves": lambda: plots.casebook_curves(made_up.casebook()),
+    "collapse_curves": lambda: plots.collapse_curves(made_up.collapse()),
     "novelty_figure": lambda: plots.novelty_figure(made_up.novelty()),
     "copy_map": lambda: plots.copy_map(made_up.copies()),
     "copy_density": lambda: plots.copy_density(made_up.density()),
