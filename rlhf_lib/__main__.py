@@ -13,10 +13,7 @@ COMMANDS = {
     "andon": ("rlhf_lib.andon", "stop a running training, or let it go on"),
     "train": ("rlhf_lib.train", "supervised, reward or PPO training, under accelerate launch too"),
     "calibrate": ("rlhf_lib.calibration", "measure the bounds of the monitors that stop a sick training"),
-    "collapse": (
-        "rlhf_lib.collapse",
-        "train the sweep's collapsed run again, as it was and changed",
-    ),
+    "collapse": ("rlhf_lib.collapse", "train the sweep's collapsed run again, as it was and changed"),
     "base": ("rlhf_lib.base", "pretrain the base model"),
     "gpu": ("rlhf_lib.gpu", "measure speed and memory of the real sizes on a GPU"),
     "analyse": ("rlhf_lib.analysis.cli", "novelty, copying and ROUGE of anybody's samples"),

@@ -7,15 +7,17 @@ several of PPO's own seeds, which decide what is sampled and in which order it i
 
 import argparse
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 import torch
+from torch import nn
 
 from rlhf_lib import manifest
 from rlhf_lib.errors import KitError
 from rlhf_lib.metrics import MetricsWriter, read_metrics
-from rlhf_lib.policy import Policy, load_lm, scaled_logits, token_logprobs
+from rlhf_lib.policy import Policy, load_lm
 from rlhf_lib.ppo import train_ppo
 from rlhf_lib.profiles import PPOConfig
 from rlhf_lib.runs import MOST_QUERIES
@@ -35,16 +37,12 @@ KEPT = ("step", "episodes", "objective/kl", "objective/score", "objective/entrop
 RECORDED = manifest.ROOT / "data" / "recorded"
 
 
-class Apart(Policy):
-    """A policy whose value head reads the trunk and sends no gradient into it."""
+class Apart(nn.Linear):
+    """A value head that reads the trunk's states and sends no gradient into them."""
 
-    def forward(self, ids, mask, responses, temperature):
-        """As `Policy.forward`; the values' gradient ends at the value head."""
-        hidden = self._response_states(ids, mask, responses)  # [batch, length, width]
-        with self._precision():
-            logits = scaled_logits(self.lm.get_output_embeddings(), hidden, temperature)  # [batch, length, vocab]
-            values = self.value_head(hidden.detach().to(self.value_head.weight.dtype)).squeeze(-1)
-        return token_logprobs(logits, responses.to(self.device)), values.float()
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[..., width] -> [..., 1]."""
+        return super().forward(hidden.detach())
 
 
 def keep_last(owner: object, name: str, kept: dict) -> None:
@@ -68,7 +66,7 @@ class CollapseRun:
     profile: str = "tiny"
     updates: int = UPDATES
 
-    @property
+    @cached_property
     def style(self) -> StyleRun:
         """The sweep's run, whose labels and reward model are used."""
         return StyleRun(self.run_dir, TASK, self.profile, seed=SEED)
@@ -84,8 +82,9 @@ class CollapseRun:
         """The training itself, outside of the cache; it ends after `updates` of the whole run's."""
         style, cfg = self.style, self.config()
         labels = min(LABELS, style.config.reward.labels)
-        kind = Apart if self.change == "value head apart" else Policy
-        policy = kind(load_lm(style._start_path(), device=style.device)[0], style._autocast)
+        policy = Policy(load_lm(style._start_path(), device=style.device)[0], style._autocast)
+        if self.change == "value head apart":
+            policy.value_head.__class__ = Apart  # the same weights
         queries = style.queries(min(cfg.episodes, MOST_QUERIES), "train", 3000 + SEED)
         stream, score = QueryStream(queries, style.task, SEED), style.reward_model(labels).score
         reference, last = style._reference().frozen_copy(), {}
@@ -108,7 +107,9 @@ class CollapseRun:
 
     def rows(self) -> pd.DataFrame:
         """KEPT of every update, with `change` and `again`; trained once."""
-        inputs = self.style._inputs(ppo=self.config(), labels=LABELS, change=self.change, again=self.again)
+        inputs = self.style._inputs(
+            reward=self.style.config.reward, ppo=self.config(), labels=LABELS, change=self.change, again=self.again
+        )
         name = f"metrics/collapse_{CHANGES.index(self.change)}_{self.again}_{self.updates}.jsonl"
         path = manifest.cached(
             self.run_dir,
